@@ -1,0 +1,1 @@
+"""Stage 1: reading, judging, deduplicating and storing events and catalogues."""

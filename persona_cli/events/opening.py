@@ -1,0 +1,239 @@
+"""Find input files and read them as blocks of whole lines, whatever their compression."""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import io
+import queue
+import sys
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+
+from persona_cli.errors import BadData, MissingInput
+
+Format = Literal["jsonl", "csv", "tsv", "parquet"]
+BLOCK_BYTES = 32 << 20
+BOM = b"\xef\xbb\xbf"
+# A compressed file may expand by `max_expansion`; below this many bytes nothing is refused (tiny files of zeros).
+FREE_EXPANSION = 256 << 20
+
+_SUFFIX: dict[str, Format] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".log": "jsonl", ".txt": "jsonl",
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet",
+}  # fmt: skip
+_COMPRESSION = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: a file, or standard input (`-`)."""
+
+    name: str
+    path: Path | None
+    format: Format
+
+
+@dataclass
+class Block:
+    """Whole lines: `data` ends with a newline; `line` and `offset` (bytes, uncompressed) are those of its first line."""
+
+    data: bytes
+    line: int
+    offset: int
+
+
+@dataclass
+class Damage:
+    """What could not be read as lines: an over-long line, or the tail of a broken compressed stream."""
+
+    line: int
+    offset: int
+    reason: str
+    raw: bytes
+
+
+@dataclass
+class Lines:
+    """An open input; iterate for its blocks, then look at `damage`."""
+
+    source: Input
+    max_line: int
+    max_expansion: float
+    block_bytes: int = BLOCK_BYTES
+    damage: list[Damage] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks read one ahead in a thread: decompression and disk overlap with parsing."""
+        ahead: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=1)
+        stopped = threading.Event()
+
+        def put(thing: Block | BaseException | None) -> None:
+            while not stopped.is_set():
+                try:
+                    return ahead.put(thing, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def read() -> None:
+            try:
+                for block in self._blocks():
+                    put(block)
+                    if stopped.is_set():
+                        return
+                put(None)
+            except BaseException as error:
+                put(error)
+
+        thread = threading.Thread(target=read, name="read-ahead", daemon=True)
+        thread.start()
+        try:
+            while (got := ahead.get()) is not None:
+                if isinstance(got, BaseException):
+                    raise got
+                yield got
+        finally:
+            stopped.set()
+            thread.join()
+
+    def _blocks(self) -> Iterator[Block]:
+        carry, line, offset, first = b"", 1, 0, True
+        skipping: Damage | None = None
+        with opened(self.source) as (raw, stream):
+            size = self.source.path.stat().st_size if self.source.path and raw is not None else None
+            total = 0
+            while True:
+                chunk, broken = _read(stream, self.block_bytes)
+                if broken is not None and raw is None:
+                    raise broken
+                total += len(chunk)
+                if raw and size is not None and total > max(FREE_EXPANSION, size * self.max_expansion):
+                    raise BadData(
+                        f"{self.source.name}: expands to more than {self.max_expansion:g} times its size",
+                        "raise ingest.max_expansion in persona.toml if the file is trusted",
+                    )
+                if first:
+                    chunk = chunk.removeprefix(BOM)
+                    first = False
+                if not chunk:
+                    if broken is not None:
+                        self.damage.append(Damage(line, offset, f"broken {raw} stream: {_cause(broken)}", carry))
+                        carry = b""
+                    break
+                if skipping is not None:
+                    end = chunk.find(b"\n") + 1
+                    if not end:
+                        offset += len(chunk)
+                        continue
+                    offset, line, chunk, skipping = offset + end, line + 1, chunk[end:], None
+                cut = chunk.rfind(b"\n") + 1
+                if not cut:
+                    carry += chunk
+                    if len(carry) > self.max_line:
+                        skipping = Damage(line, offset, too_long(self.max_line), carry)
+                        self.damage.append(skipping)
+                        offset, carry = offset + len(carry), b""
+                    continue
+                data = carry + chunk[:cut] if carry else chunk[:cut] if cut < len(chunk) else chunk
+                carry = chunk[cut:]
+                yield Block(data, line, offset)
+                line += data.count(b"\n")
+                offset += len(data)
+            if carry:
+                yield Block(carry + b"\n", line, offset)
+
+
+def _read(stream: IO[bytes], size: int) -> tuple[bytes, Exception | None]:
+    """Up to `size` bytes, with the error that ended them: what a broken stream gave before it broke is not lost."""
+    parts: list[bytes] = []
+    had = 0
+    read = getattr(stream, "read1", stream.read)
+    try:
+        while had < size and (part := read(min(size - had, 4 << 20))):
+            parts.append(part)
+            had += len(part)
+    except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+        return b"".join(parts), error
+    return b"".join(parts), None
+
+
+def too_long(max_line: int) -> str:
+    return f"line longer than {max_line >> 20} MiB"
+
+
+def find(inputs: Sequence[str]) -> list[Input]:
+    """Files named by paths, globs, folders or `-`, in sorted order within each argument.
+
+    Raises MissingInput for a path or glob that matches nothing.
+    """
+    found: list[Input] = []
+    for text in inputs:
+        if text == "-":
+            found.append(Input("-", None, "jsonl"))
+            continue
+        path = Path(text)
+        if path.is_dir():
+            files = sorted(child for child in path.rglob("*") if child.is_file() and format_of(child.name))
+            if not files:
+                raise MissingInput(f"{text}: no .jsonl, .csv, .tsv or .parquet files in this folder")
+        elif path.exists():
+            files = [path]
+        else:
+            files = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
+            if not files:
+                raise MissingInput(f"{text}: no such file, folder or match")
+        found += [Input(str(file), file, format_of(file.name) or "jsonl") for file in files]
+    return found
+
+
+def format_of(name: str) -> Format | None:
+    """The format told by a file name (compression suffix ignored), or None."""
+    path = Path(name)
+    if path.suffix.lower() in _COMPRESSION:
+        path = path.with_suffix("")
+    return _SUFFIX.get(path.suffix.lower())
+
+
+class opened:
+    """Context manager giving (compression or None, binary stream) of an input; `-` may be compressed as well."""
+
+    def __init__(self, source: Input) -> None:
+        self.source = source
+        self._files: list[IO[bytes]] = []
+
+    def __enter__(self) -> tuple[str | None, IO[bytes]]:
+        if self.source.path is None:
+            plain: IO[bytes] = io.BufferedReader(sys.stdin.buffer, 1 << 20)  # type: ignore[type-var]
+            head = plain.peek(4)[:4]  # type: ignore[attr-defined]
+        else:
+            plain = self.source.path.open("rb")
+            self._files.append(plain)
+            head = plain.read(4)
+            plain.seek(0)
+        kind = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+        if kind is None:
+            return None, plain
+        if kind == "gzip":
+            stream: IO[bytes] = gzip.GzipFile(fileobj=plain)
+        elif kind == "bz2":
+            stream = bz2.BZ2File(plain)
+        else:
+            stream = pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), "zstd")
+        self._files.append(stream)
+        return kind, stream
+
+    def __exit__(self, *_: object) -> None:
+        for file in reversed(self._files):
+            file.close()
+
+
+def _cause(error: BaseException) -> str:
+    return "ends early" if isinstance(error, EOFError) or "end" in str(error).lower() else "damaged"

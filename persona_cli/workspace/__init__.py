@@ -1,0 +1,1 @@
+"""What is on disk: where a workspace is, its settings, tables, locks, atomic artifacts and run manifests."""

@@ -1,0 +1,170 @@
+"""A look over a workspace and its surroundings, and the repair of what killed runs left behind.
+
+Repaired is only what is certain: temporary names whose writer is gone (the kernel released its lock), files that no
+table names, manifests of runs whose process has ended. Everything else is reported with what to do.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from persona_cli import __version__
+from persona_cli.errors import Busy, PersonaError
+from persona_cli.workspace import artifacts, locks, runs
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.overview import has_tables, model_versions
+
+DEPENDENCIES = (
+    "typer",
+    "rich",
+    "polars",
+    "pyarrow",
+    "deltalake",
+    "duckdb",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "joblib",
+    "msgspec",
+    "implicit",
+    "threadpoolctl",
+)
+OPTIONAL = ("lightfm-next",)
+LOCKS = ("tables", "models")
+_LOW_DISK = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. `state`: ok, note (worth knowing), repaired, problem (needs somebody)."""
+
+    check: str
+    state: str
+    detail: str
+
+
+def surroundings() -> Iterator[Finding]:
+    """What does not need a workspace: versions of everything that persona stands on."""
+    yield Finding("persona", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    missing = []
+    versions = []
+    for name in (*DEPENDENCIES, *OPTIONAL):
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            if name in DEPENDENCIES:
+                missing.append(name)
+    yield Finding("packages", "ok", ", ".join(versions))
+    if missing:
+        yield Finding("packages", "problem", f"missing: {', '.join(missing)}; run: pip install --upgrade persona-cli")
+
+
+def examine(home: Home, *, repair: bool) -> Iterator[Finding]:
+    """Every check of a workspace; with `repair` what is certain to be rubbish is removed."""
+    yield from _space(home)
+    yield from _locks(home)
+    yield from _leftovers(home, repair)
+    yield from _orphans(home, repair)
+    yield from _runs(home, repair)
+    yield from _models(home)
+
+
+def _space(home: Home) -> Iterator[Finding]:
+    try:
+        probe = home.path(artifacts.temporary_name("probe"))
+        probe.touch(mode=0o600)
+        probe.unlink()
+        yield Finding("workspace", "ok", f"{home.root} can be written")
+    except OSError as error:
+        yield Finding("workspace", "problem", f"{home.root} cannot be written: {error.strerror}")
+    free = shutil.disk_usage(home.root).free
+    state = "ok" if free >= _LOW_DISK else "problem"
+    yield Finding("disk", state, f"{free / 2**30:.1f} GiB free")
+
+
+def _locks(home: Home) -> Iterator[Finding]:
+    for name in LOCKS:
+        who = locks.holder(home, name)
+        if who is None:
+            yield Finding(f"lock {name}", "ok", "free")
+        else:
+            yield Finding(f"lock {name}", "note", f"held by pid {who.get('pid')} ({who.get('command')})")
+
+
+def _leftovers(home: Home, repair: bool) -> Iterator[Finding]:
+    found = artifacts.leftovers(home.root)
+    for path in found:
+        name = str(path.relative_to(home.root))
+        if not repair:
+            yield Finding("leftover", "problem", f"{name}, of a run that was killed")
+            continue
+        try:
+            artifacts.remove(path)
+            yield Finding("leftover", "repaired", f"removed {name}, of a run that was killed")
+        except OSError as error:
+            yield Finding("leftover", "problem", f"{name} cannot be removed: {error.strerror}")
+    if not found:
+        yield Finding("leftovers", "ok", "none")
+
+
+def _orphans(home: Home, repair: bool) -> Iterator[Finding]:
+    if not has_tables(home):
+        yield Finding("tables", "ok", "none yet")
+        return
+    from persona_cli.workspace import tables
+
+    try:
+        # Under the lock, since the files of an ingest under way are orphans until it commits.
+        with locks.hold(home, "tables", "doctor"):
+            found = tables.orphans(home)
+            if found and repair:
+                tables.vacuum(home)
+    except Busy as busy:
+        yield Finding("tables", "note", f"not checked: {busy.message}")
+        return
+    except (PersonaError, OSError) as error:
+        yield Finding("tables", "problem", str(error))
+        return
+    if not found:
+        yield Finding("tables", "ok", "no file outside a table")
+    elif repair:
+        yield Finding("tables", "repaired", f"removed {len(found)} files that belong to no table")
+    else:
+        yield Finding("tables", "problem", f"{len(found)} files belong to no table, such as {found[0]}")
+
+
+def _runs(home: Home, repair: bool) -> Iterator[Finding]:
+    recorded = runs.read_runs(home)
+    killed = [run for run in recorded if run.get("status") == "killed"]
+    yield Finding("runs", "ok", f"{len(recorded)} recorded")
+    for run in killed if repair else ():
+        runs.write_manifest(home, run)
+    if killed and repair:
+        yield Finding("runs", "repaired", f"{len(killed)} that ended without a word are marked killed")
+    elif killed:
+        yield Finding(
+            "runs", "note", f"{len(killed)} ended without a word, last {killed[0]['id']} ({killed[0]['command']})"
+        )
+
+
+def _models(home: Home) -> Iterator[Finding]:
+    checked = 0
+    for name, versions in model_versions(home).items():
+        for version in versions:
+            checked += 1
+            try:
+                artifacts.verify(home.path("models", name, version))
+            except (PersonaError, OSError) as error:
+                yield Finding("models", "problem", f"{error}; run: persona train --model {name}")
+    yield Finding("models", "ok", f"{checked} versions checked against their manifests")
+    unfinished = [
+        folder
+        for folder in home.root.glob("models/*/*")
+        if folder.is_dir() and not folder.name.startswith(".") and not (folder / artifacts.MANIFEST).exists()
+    ]
+    for folder in unfinished:
+        yield Finding("models", "problem", f"{folder.relative_to(home.root)} has no manifest: remove the folder")
