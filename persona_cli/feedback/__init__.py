@@ -1,0 +1,1 @@
+"""Stage 5: training on what came in, and keeping what wins."""

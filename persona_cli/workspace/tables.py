@@ -1,0 +1,287 @@
+"""Delta tables of a workspace: whole Parquet files of our own, added and removed in one atomic commit.
+
+A `Table` is a snapshot. Files are written first (`write`), invisible until `commit` names them; a commit made from a
+snapshot that another writer has overtaken is refused, so what was read before it (the ids already there) still holds.
+The log carries no ids: statistics are kept on `timestamp` alone, and no partition value names anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from persona_cli.errors import BadData, Busy
+from persona_cli.workspace import artifacts
+from persona_cli.workspace.home import Home
+
+_COMPRESSION_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class File:
+    """One Parquet file of a table: path relative to the table's folder, partition values, rows, bytes."""
+
+    path: str
+    partition: Mapping[str, str]
+    rows: int
+    size: int
+    first: str | None = None
+    """Earliest and latest `timestamp` in the file as ISO text, where the table has that column."""
+    last: str | None = None
+
+
+class Table:
+    """A snapshot of one table."""
+
+    def __init__(self, root: Path, delta: DeltaTable) -> None:
+        self.root = root
+        self._delta = delta
+        self.version: int = delta.version()
+        self.schema: pa.Schema = pa.schema(delta.schema())
+        self.partition_by: tuple[str, ...] = tuple(delta.metadata().partition_columns)
+
+    @property
+    def files(self) -> list[File]:
+        """The files of this snapshot, sorted by path."""
+        return _files_of(self._delta, self.partition_by)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the last commit said of itself beside Delta's own fields."""
+        history = self._delta.history(1)
+        return dict(history[0]) if history else {}
+
+    def applied(self, app: str) -> int | None:
+        """The number that the last commit of `app` carried (Delta's application transaction), None if none did."""
+        return self._delta.transaction_version(app)
+
+    def scan(self, files: Iterable[File] | None = None) -> pl.LazyFrame:
+        """Rows of the table, or of some of its files; partition columns included."""
+        chosen = list(self.files if files is None else files)
+        return scan_files(self.root, self.schema, self.partition_by, chosen)
+
+    def write(self, rows: pl.DataFrame | pa.Table, partition: Mapping[str, Any] | None = None) -> File:
+        """Write rows as one new file, flushed to disk and in no table until `commit`. Safe to call from threads."""
+        values = {name: str((partition or {})[name]) for name in self.partition_by}
+        names = [name for name in self.schema.names if name not in self.partition_by]
+        table = (rows if isinstance(rows, pa.Table) else rows.to_arrow()).select(names)
+        table = table.cast(pa.schema([self.schema.field(name) for name in names]))
+        folder = "/".join(f"{name}={value}" for name, value in values.items())
+        relative = (f"{folder}/" if folder else "") + f"part-{time.time_ns():020d}-{secrets.token_hex(8)}.parquet"
+        path = self.root / relative
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            pq.write_table(table, path, compression="zstd", compression_level=_COMPRESSION_LEVEL)
+            _flush(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        first, last = _span(table)
+        return File(relative, values, table.num_rows, path.stat().st_size, first, last)
+
+    def discard(self, files: Iterable[File]) -> None:
+        """Delete files that were written and will not be committed."""
+        for file in files:
+            (self.root / file.path).unlink(missing_ok=True)
+
+    def commit(
+        self,
+        add: Sequence[File],
+        remove: Sequence[File] = (),
+        *,
+        apps: Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Make `add` part of the table and take `remove` out of it, in one commit; answers the new version.
+
+        `apps` are application transactions that ride in the commit. Raises Busy when another writer committed since
+        this snapshot was taken; the written files are then discarded.
+        """
+        now = time.time_ns() // 1_000_000
+        actions: list[Any] = [
+            RemoveAction(
+                file.path,
+                data_change=True,
+                deletion_timestamp=now,
+                partition_values=dict(file.partition),
+                size=file.size,
+            )
+            for file in remove
+        ]
+        actions += [AddAction(file.path, file.size, dict(file.partition), now, True, _stats(file)) for file in add]
+        # A number of our own makes two blind appends conflict, which Delta would let through.
+        ours = "persona-writer"
+        numbers = {ours: (self.applied(ours) or 0) + 1, **(apps or {})}
+        for folder in {(self.root / file.path).parent for file in add}:
+            artifacts.sync_folder(folder)
+        try:
+            self._delta.create_write_transaction(
+                actions,
+                "append",
+                Schema.from_arrow(self.schema),
+                list(self.partition_by) or None,
+                commit_properties=CommitProperties(
+                    custom_metadata=dict(metadata or {}) or None,
+                    max_commit_retries=0 if remove else None,
+                    app_transactions=[Transaction(app, number) for app, number in numbers.items()],
+                ),
+            )
+        except CommitFailedError as error:
+            self.discard(add)
+            raise Busy(
+                f"another run changed {self.root.name} meanwhile; nothing was written", "run the same command again"
+            ) from error
+        artifacts.sync_folder(self.root / "_delta_log")
+        return self.version + 1  # exactly: a commit from an overtaken snapshot is refused
+
+    def changes(self, since: int) -> tuple[list[File], list[File]] | None:
+        """Files added and removed since version `since`; None when that version's log is gone."""
+        if since > self.version:
+            return None
+        try:
+            before = {file.path: file for file in _files_of(DeltaTable(str(self.root), since), self.partition_by)}
+        except (DeltaError, OSError):
+            return None
+        now = {file.path: file for file in self.files}
+        added = [file for path, file in now.items() if path not in before]
+        removed = [file for path, file in before.items() if path not in now]
+        return added, removed
+
+
+def open_table(home: Home, name: str) -> Table | None:
+    """The table as it is now, or None where it was never begun."""
+    root = home.path(name)
+    if not (root / "_delta_log").is_dir():
+        return None
+    try:
+        return Table(root, DeltaTable(str(root)))
+    except TableNotFoundError:
+        return None
+    except DeltaError as error:
+        raise BadData(f"the table {root} cannot be read: {error}", "restore it from a backup") from error
+
+
+def open_or_create(home: Home, name: str, schema: pa.Schema, partition_by: Sequence[str] = ()) -> Table:
+    """The table as it is now, begun with `schema` (partition columns included) where it is not there yet."""
+    table = open_table(home, name)
+    if table is not None:
+        return table
+    root = home.path(name)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    timed = "timestamp" in schema.names
+    statistics = {"delta.dataSkippingStatsColumns": "timestamp"} if timed else {"delta.dataSkippingNumIndexedCols": "0"}
+    delta = DeltaTable.create(
+        str(root), Schema.from_arrow(schema), mode="ignore", partition_by=list(partition_by), configuration=statistics
+    )
+    artifacts.sync_folder(root / "_delta_log")
+    return Table(root, delta)
+
+
+def exists(home: Home, name: str) -> bool:
+    return open_table(home, name) is not None
+
+
+def row_count(home: Home, name: str) -> int:
+    """Rows of a table by its log, without reading it; 0 where it was never begun."""
+    table = open_table(home, name)
+    return sum(file.rows for file in table.files) if table else 0
+
+
+def scan(home: Home, name: str, schema: pa.Schema, partition_by: Sequence[str] = ()) -> pl.LazyFrame:
+    """Rows of a table; of the given schema and empty where it was never begun."""
+    table = open_table(home, name)
+    return table.scan() if table else scan_files(home.path(name), schema, partition_by, [])
+
+
+def scan_files(
+    root: Path, schema: pa.Schema, partition_by: Sequence[str], files: Sequence[File]
+) -> pl.LazyFrame:
+    """Rows of `files` in the column order of `schema`."""
+    empty = pl.DataFrame(pl.from_arrow(schema.empty_table()))
+    if not files:
+        return empty.lazy()
+    types = {name: empty.schema[name] for name in partition_by}
+    return pl.scan_parquet(
+        [root / file.path for file in files], hive_partitioning=bool(types), hive_schema=types or None
+    ).select(schema.names)
+
+
+def orphans(home: Home) -> list[str]:
+    """Files under the tables' folders that belong to no version still kept: what killed runs and compaction left."""
+    found: list[str] = []
+    for name, table in _all(home):
+        gone = table._delta.vacuum(0, dry_run=True, enforce_retention_duration=False, full=True)
+        found += [f"{name}/{path}" for path in gone]
+    return sorted(found)
+
+
+def vacuum(home: Home) -> int:
+    """Delete every file that the newest version of its table does not name; call it under the lock `tables`."""
+    removed = 0
+    for _, table in _all(home):
+        removed += len(table._delta.vacuum(0, dry_run=False, enforce_retention_duration=False, full=True))
+    return removed
+
+
+def _all(home: Home) -> list[tuple[str, Table]]:
+    names = sorted(path.parent.name for path in home.root.glob("*/_delta_log"))
+    return [(name, table) for name in names if (table := open_table(home, name)) is not None]
+
+
+def _files_of(delta: DeltaTable, partition_by: Sequence[str]) -> list[File]:
+    actions = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
+    return sorted(
+        (
+            File(
+                action["path"],
+                {name: str(action[f"partition.{name}"]) for name in partition_by},
+                action["num_records"] or 0,
+                action["size_bytes"],
+                _iso(action.get("min.timestamp")),
+                _iso(action.get("max.timestamp")),
+            )
+            for action in actions
+        ),
+        key=lambda file: file.path,
+    )
+
+
+def _span(table: pa.Table) -> tuple[str | None, str | None]:
+    if "timestamp" not in table.schema.names or not table.num_rows:
+        return None, None
+    span = pc.min_max(table["timestamp"])
+    return _iso(span["min"].as_py()), _iso(span["max"].as_py())
+
+
+def _iso(time: Any) -> str | None:
+    return None if time is None else time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _stats(file: File) -> str:
+    stats: dict[str, Any] = {"numRecords": file.rows}
+    if file.first is not None:
+        stats |= {"minValues": {"timestamp": file.first}, "maxValues": {"timestamp": file.last}}
+        stats |= {"nullCount": {"timestamp": 0}}
+    return json.dumps(stats)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
