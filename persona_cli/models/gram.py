@@ -77,13 +77,9 @@ class Gram:
         strict = sparse.triu(upper, k=1, format="csr")
         return sparse.csr_array(upper + strict.T.tocsr())
 
-    def dense(self, dtype: Any = np.float64) -> NDArray[Any]:
-        """Both triangles, dense, divided by 2^32: units of strength² (n_items, n_items)."""
-        upper = _with_data(self.cells, (self.cells.data / float(ONE) ** 2).astype(dtype)).toarray()
-        diagonal = np.diagonal(upper).copy()
-        upper += upper.T
-        np.fill_diagonal(upper, diagonal)
-        return upper
+    def upper(self, dtype: Any = np.float64) -> NDArray[Any]:
+        """The upper triangle, dense with zeros below, divided by 2^32: units of strength² (n_items, n_items)."""
+        return _with_data(self.cells, (self.cells.data / float(ONE) ** 2).astype(dtype)).toarray()
 
     def restricted(self, chosen: NDArray[np.int64]) -> Gram:
         """Rows and columns of the chosen positions only, ascending (n_chosen, n_chosen)."""

@@ -1,0 +1,108 @@
+"""Items that the same users like: the item Gram between powers of the items' degrees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from persona_cli.models.base import Floats, Histories, Training
+from persona_cli.models.stored import load_items, load_sparse, save_items, save_sparse
+from persona_cli.workspace.settings import Settings
+
+LEFT, RIGHT = 0.8, 0.3
+
+
+class Knn:
+    """Item-based nearest neighbours with free exponents (asymmetric cosine, Aiolli 2013).
+
+        W = D^-left (G - diag G) D^-right,   score = x W
+
+    D holds the number of users of each item and G the integer Gram, whose rows carry the users' own normalisation.
+    left = right = 0.5 is the cosine; a smaller `right` favours popular items. Each item keeps its `neighbours` largest
+    weights in its row (the items that it recommends), so a history of h items costs at most h · neighbours products.
+    Equal weights: the lower position is kept.
+    """
+
+    name: ClassVar[str] = "knn"
+    exact: ClassVar[bool] = True
+    items: pl.Series
+    """Items that some user's row holds, sorted (n_items,)."""
+    weights_: sparse.csr_array
+    """W: row = item in the history, column = item recommended, float32, diagonal zero (n_items, n_items)."""
+
+    def __init__(self, neighbours: int = 200, left: float | str = LEFT, right: float | str = RIGHT) -> None:
+        self.neighbours = neighbours
+        self.left = left
+        self.right = right
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(
+            settings.whole("model.knn.neighbours"),
+            settings.number_or_word("model.knn.left"),
+            settings.number_or_word("model.knn.right"),
+        )
+
+    def settings(self) -> Mapping[str, Any]:
+        left, right = self._exponents()
+        return {"neighbours": self.neighbours, "left": left, "right": right}
+
+    def fit(self, training: Training) -> Self:
+        gram = training.gram
+        self.items = gram.items
+        left, right = self._exponents()
+        degrees = gram.users.astype(np.float64)  # (n_items,), at least 1
+        cells = gram.full(np.float64)  # (n_items, n_items)
+        rows = np.repeat(np.arange(len(degrees)), np.diff(cells.indptr))
+        values = cells.data * (degrees**-left)[rows] * (degrees**-right)[cells.indices]
+        values[rows == cells.indices] = 0.0
+        weights = sparse.csr_array((values.astype(np.float32), cells.indices, cells.indptr), shape=cells.shape)
+        self.weights_ = largest_of_rows(weights, self.neighbours)
+        return self
+
+    def scores(self, histories: Histories) -> Floats:
+        scores: Floats = (histories.rows @ self.weights_).toarray()
+        return scores
+
+    def save(self, folder: Path) -> None:
+        save_items(folder, self.items)
+        save_sparse(folder, "weights", self.weights_)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        model = cls(**settings)
+        model.items = load_items(folder)
+        model.weights_ = load_sparse(folder, "weights", (len(model.items), len(model.items)))
+        return model
+
+    def _exponents(self) -> tuple[float, float]:
+        left = LEFT if isinstance(self.left, str) else self.left
+        return left, RIGHT if isinstance(self.right, str) else self.right
+
+
+def largest_of_rows(matrix: sparse.csr_array, k: int) -> sparse.csr_array:
+    """The k largest positive entries of each row; of equal ones those of lower columns. Indices sorted."""
+    kept = matrix.data > 0
+    ends = matrix.indptr
+    for row in np.flatnonzero(np.diff(ends) > k):
+        values = matrix.data[ends[row] : ends[row + 1]]
+        if np.count_nonzero(values > 0) > k:
+            kept[ends[row] : ends[row + 1]] = _k_largest(values, k)
+    counted = np.concatenate(([0], np.cumsum(kept)))[ends]
+    chosen = sparse.csr_array((matrix.data[kept], matrix.indices[kept], counted), shape=matrix.shape)
+    chosen.sort_indices()
+    return chosen
+
+
+def _k_largest(values: Floats, k: int) -> NDArray[np.bool_]:
+    edge = np.partition(values, len(values) - k)[len(values) - k]
+    chosen: NDArray[np.bool_] = values > edge
+    level = np.flatnonzero(values == edge)
+    chosen[level[: k - np.count_nonzero(chosen)]] = True
+    return chosen
