@@ -61,6 +61,20 @@ def publish(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def scratch(above: Path) -> Iterator[Path]:
+    """A temporary folder under `above` for as long as the body runs; after a crash `leftovers` finds it."""
+    folder = above / temporary_name()
+    folder.mkdir(mode=0o700)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _claim(descriptor)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """A temporary path to write; when the body ends well it is flushed and takes the place of `path`.
 

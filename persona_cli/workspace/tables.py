@@ -51,6 +51,7 @@ class Table:
         self.root = root
         self._delta = delta
         self.version: int = delta.version()
+        self.id: str = str(delta.metadata().id)
         self.schema: pa.Schema = pa.schema(delta.schema())
         self.partition_by: tuple[str, ...] = tuple(delta.metadata().partition_columns)
 

@@ -1,0 +1,163 @@
+"""A user's history: strengths by (user, item, day), the only per-user state that models read.
+
+Rows are sums over disjoint events and add up: the table holds partial folds, and negative ones for events that were
+taken back, which are summed when read. A row whose events sum to none does not exist.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from persona_cli.events import schema as event_schema
+from persona_cli.profiles.coding import codes, run_starts, sort_order
+from persona_cli.profiles.signals import THOUSANDTHS, with_signals
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+
+NAME = "history"
+KEY = ("user_id", "item_id", "day")
+SUMS = ("strength", "n", "consumed", "never")
+SCHEMA = pa.schema(
+    [
+        pa.field("user_id", pa.string()),
+        pa.field("item_id", pa.string()),
+        pa.field("day", pa.date32()),
+        pa.field("strength", pa.int64()),
+        pa.field("n", pa.int32()),
+        pa.field("consumed", pa.int32()),
+        pa.field("never", pa.int32()),
+        pa.field("bucket", pa.int32()),
+    ]
+)
+_TYPES = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "day": pl.Date,
+    "strength": pl.Int64,
+    "n": pl.Int32,
+    "consumed": pl.Int32,
+    "never": pl.Int32,
+}
+
+
+def user_key() -> pl.Expr:
+    """Whose event it is: the user, else the anonymous id."""
+    return pl.coalesce("user_id", "anon_id").alias("user_id")
+
+
+def signal_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
+    """All events (before `as_of`) with their signals, one row an event, in no order.
+
+    Columns: user_id (the key), item_id (nullable), timestamp, event_type, value, device, country, strength Int64
+    (thousandths), never, consumed Boolean.
+    """
+    events = scan_events(home, as_of).select(
+        user_key(), "item_id", "timestamp", "event_type", "value", "device", "country"
+    )
+    return with_signals(events, home.settings)
+
+
+def scan_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
+    table = tables.open_table(home, "events")
+    if table is None:
+        return tables.scan(home, "events", event_schema.stored_schema("events"), ["month"])
+    files = table.files
+    if as_of is None:
+        return table.scan(files)
+    moment = as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    files = [file for file in files if file.first is None or file.first < moment]
+    return table.scan(files).filter(pl.col("timestamp") < as_of)
+
+
+def fold_history(events: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
+    """History rows of events: user_id, item_id, day (UTC), strength, n, consumed, never; sorted by the first three.
+
+    Needs user_id, item_id, timestamp, strength, consumed, never. Events without an item leave no row.
+    """
+    needed = (
+        events.lazy()
+        .filter(pl.col("item_id").is_not_null())
+        .select("user_id", "item_id", pl.col("timestamp").dt.date().alias("day"), "strength", "consumed", "never")
+    )
+    rows = needed.collect()
+    if not rows.height:
+        return pl.DataFrame(schema=_TYPES)
+    users, user = codes(rows["user_id"])
+    items, item = codes(rows["item_id"])
+    day = rows["day"].to_physical().to_numpy().astype(np.int64)
+    first_day = int(day.min())
+    order = sort_order([(user, len(users)), (item, len(items)), (day - first_day, int(day.max()) - first_day + 1)])
+    user, item, day = user[order], item[order], day[order]
+    starts = run_starts(user, item, day)
+
+    def total(column: str) -> pl.Series:
+        added = np.add.reduceat(rows[column].to_numpy()[order], starts, dtype=np.int64)
+        return pl.Series(added).cast(_TYPES[column])
+
+    return pl.DataFrame(
+        {
+            "user_id": users.gather(user[starts]),
+            "item_id": items.gather(item[starts]),
+            "day": pl.Series(day[starts].astype(np.int32)).cast(pl.Date),
+            "strength": total("strength"),
+            "n": pl.Series(np.diff(starts, append=len(order)).astype(np.int32)),
+            "consumed": total("consumed"),
+            "never": total("never"),
+        }
+    )
+
+
+def summed(rows: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
+    """History rows with the partial folds of each key added up, sorted; keys with nothing left are gone."""
+    added = rows.lazy().group_by(KEY).agg(pl.col(SUMS).sum())
+    return added.filter(pl.col("n") != 0).select(*_TYPES).sort(KEY).collect()
+
+
+def merged(rows: pl.DataFrame) -> pl.DataFrame:
+    """As `summed`, but keeping keys with negative sums: a partial fold to append."""
+    added = rows.group_by(KEY).agg(pl.col(SUMS).sum())
+    return added.filter(pl.any_horizontal(pl.col(SUMS) != 0)).select(*_TYPES).sort(KEY)
+
+
+def negative(rows: pl.DataFrame) -> pl.DataFrame:
+    """What takes these rows back when it is added."""
+    return rows.with_columns(-pl.col(SUMS))
+
+
+def history(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
+    """The history of all users, sorted by user_id, item_id, day: from the table, or folded from events before `as_of`."""
+    if as_of is not None:
+        return fold_history(signal_events(home, as_of))
+    return summed(tables.scan(home, NAME, SCHEMA, ["bucket"]))
+
+
+def decayed(history: pl.DataFrame, half_life_days: float) -> pl.DataFrame:
+    """What is left of each interest on the user's own last day: one row a (user_id, item_id), sorted by them.
+
+    strength Float64 (whole units) = Σ_days thousandths / 1000 · 2^(-age / half_life), where age is the number of days
+    from that day to the last day of the user's history; a half-life of 0 means that nothing fades. n, consumed and never
+    are Int64 sums. `history` must be sorted as `history()` answers it.
+    """
+    user, item = _same_as_above(history["user_id"]), _same_as_above(history["item_id"])
+    user_starts = np.flatnonzero(~user)
+    starts = np.flatnonzero(~(user & item))
+    if not history.height:
+        empty = {"user_id": pl.String, "item_id": pl.String, "strength": pl.Float64}
+        return pl.DataFrame(schema=empty | dict.fromkeys(SUMS[1:], pl.Int64))
+    day = history["day"].to_physical().to_numpy().astype(np.int64)
+    last = np.maximum.reduceat(day, user_starts)
+    age = np.repeat(last, np.diff(user_starts, append=len(day))) - day
+    # Ages are whole days: a table makes every machine use the same few powers.
+    left = np.array([2.0 ** (-a / half_life_days) if half_life_days else 1.0 for a in range(int(age.max()) + 1)])
+    strength = np.add.reduceat(history["strength"].to_numpy() / THOUSANDTHS * left[age], starts)
+    keys = history.select("user_id", "item_id")[starts]
+    sums = {name: np.add.reduceat(history[name].to_numpy(), starts, dtype=np.int64) for name in SUMS[1:]}
+    return keys.with_columns(strength=pl.Series(strength), **{name: pl.Series(added) for name, added in sums.items()})
+
+
+def _same_as_above(column: pl.Series) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return (column == column.shift()).fill_null(False).to_numpy()

@@ -1,0 +1,23 @@
+"""The permanent holdout: users who always get the non-personalised list, so that personalisation can be measured."""
+
+from __future__ import annotations
+
+import hashlib
+
+import polars as pl
+
+from persona_cli.workspace.home import Home
+
+
+def in_holdout(home: Home, users: pl.Series) -> pl.Series:
+    """Whether each user is held out (n_users,) Boolean: blake2b of the id, keyed with the workspace's salt, as a share.
+
+    It depends on nothing but the id, the salt and `holdout.share`; a greater share only adds users.
+    """
+    bound = round(home.settings.number("holdout.share") * 2**64)
+    distinct = users.unique()
+    drawn = [
+        int.from_bytes(hashlib.blake2b(user.encode(), key=home.salt, digest_size=8).digest(), "big") < bound
+        for user in distinct
+    ]
+    return users.replace_strict(distinct, pl.Series(drawn, dtype=pl.Boolean), return_dtype=pl.Boolean).alias("holdout")

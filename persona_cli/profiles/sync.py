@@ -1,0 +1,260 @@
+"""Bring `history` and `profiles` to the version of the events table.
+
+Both follow from the events and the settings alone, and each commit says from which version and settings, so that a run
+that was killed between the two commits is completed by the next. What changed is found by the files that the events
+table gained and lost: their partial folds are added to the history (and taken from it), the profiles of the users in
+them are folded again from all of the users' events, which is exact for late events and sessions. Everything is done one
+bucket of users at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from persona_cli.profiles import fold as folding
+from persona_cli.profiles import history as histories
+from persona_cli.profiles.buckets import buckets_of, shared_out
+from persona_cli.profiles.signals import FOLD_VERSION, signals_digest, with_signals
+from persona_cli.workspace import locks, tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Settings
+from persona_cli.workspace.tables import File, Table
+
+# A bucket of history with more files than this is written anew as one.
+MAX_FILES = 8
+log = logging.getLogger("persona")
+Mode = Literal["unchanged", "incremental", "rebuilt"]
+_HISTORY_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a sync did. `users` and `events`: how many were folded; when incremental, those that changed."""
+
+    mode: Mode
+    reason: str
+    users: int
+    events: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one table needs: nothing, these files of events, or everything."""
+
+    mode: Mode
+    reason: str
+    added: tuple[File, ...] = ()
+    removed: tuple[File, ...] = ()
+
+
+def sync(home: Home, rebuild: bool = False, wait: float = 0.0) -> Synced:
+    """Fold what is new (or everything, with `rebuild` or where settings changed); `Busy` if another run has the tables."""
+    with locks.hold(home, "tables", "profile build", wait):
+        events = tables.open_table(home, "events")
+        if events is None:
+            return Synced("unchanged", "there are no events yet", 0, 0)
+        history = tables.open_or_create(home, histories.NAME, histories.SCHEMA, ["bucket"])
+        profiles = tables.open_or_create(home, folding.NAME, folding.SCHEMA, ["bucket"])
+        if rebuild:
+            first = second = _Plan("rebuilt", "asked for")
+        else:
+            first = _plan(events, history, _history_digest(home.settings), "signals, consumed_by or buckets changed")
+            second = _plan(events, profiles, _profiles_digest(home.settings), "the session gap or buckets changed")
+        return _carry_out(home, events, history, profiles, first, second)
+
+
+def behind(home: Home) -> str | None:
+    """Why the profiles do not hold what the events and settings say now; None where they do."""
+    events = tables.open_table(home, "events")
+    if events is None:
+        return None
+    for name, digest in ((histories.NAME, _history_digest), (folding.NAME, _profiles_digest)):
+        table = tables.open_table(home, name)
+        plan = _plan(events, table, digest(home.settings), "settings changed") if table else _Plan("rebuilt", _FIRST)
+        if plan.mode != "unchanged":
+            return plan.reason
+    return None
+
+
+_FIRST = "nothing was built yet"
+
+
+def _history_digest(settings: Settings) -> str:
+    return f"{signals_digest(settings)}/{settings.whole('profiles.buckets')}"
+
+
+def _profiles_digest(settings: Settings) -> str:
+    own = f"{FOLD_VERSION} {settings.digest(['profiles.session_gap_minutes'])}"
+    return f"{hashlib.sha256(own.encode()).hexdigest()}/{settings.whole('profiles.buckets')}"
+
+
+def _state(events: Table, digest: str) -> dict[str, str]:
+    """What a commit says of itself: the events it follows from, and the rules."""
+    return {"events_table": events.id, "events_version": str(events.version), "digest": digest}
+
+
+def _plan(events: Table, table: Table, digest: str, when_changed: str) -> _Plan:
+    said: dict[str, Any] = table.metadata
+    if "events_version" not in said:
+        return _Plan("rebuilt", _FIRST if not table.files else "it is not known from which events the table was built")
+    if said.get("digest") != digest:
+        return _Plan("rebuilt", when_changed)
+    if said.get("events_table") != events.id:
+        return _Plan("rebuilt", "the events table is another one")
+    since = int(said["events_version"])
+    if since == events.version:
+        return _Plan("unchanged", "no new events")
+    changes = events.changes(since)
+    if changes is None:
+        return _Plan("rebuilt", "the log of the events no longer reaches back to the last build")
+    added, removed = changes
+    if not all((events.root / file.path).exists() for file in removed):
+        return _Plan("rebuilt", "files that events were removed from are gone")
+    return _Plan("incremental", f"{len(added)} files of events added, {len(removed)} removed", (*added,), (*removed,))
+
+
+def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first: _Plan, second: _Plan) -> Synced:
+    history_state = _state(events, _history_digest(home.settings))
+    profiles_state = _state(events, _profiles_digest(home.settings))
+    modes = {first.mode, second.mode}
+    mode: Mode = "rebuilt" if "rebuilt" in modes else "incremental" if "incremental" in modes else "unchanged"
+    reason = next(plan.reason for plan in (first, second) if plan.mode == mode)
+    if mode == "unchanged":
+        return Synced(mode, reason, 0, 0)
+    if mode == "rebuilt":
+        log.debug("folding all events: %s", reason)
+    users = 0
+    if first.mode == second.mode == "rebuilt":
+        users = _rebuild(home, events, history, profiles, history_state, profiles_state)
+    else:
+        if first.mode == "rebuilt":
+            users = _rebuild(home, events, history, None, history_state, profiles_state)
+        elif first.mode == "incremental":
+            _add_to_history(home, events, history, first, history_state)
+        if second.mode == "rebuilt":
+            users = _rebuild(home, events, None, profiles, history_state, profiles_state)
+        elif second.mode == "incremental":
+            touched = _refold(home, events, profiles, second, profiles_state)
+            users = users or touched
+    if mode == "rebuilt":
+        return Synced(mode, reason, users, sum(file.rows for file in events.files))
+    plan = first if first.mode == mode else second
+    return Synced(mode, reason, users, sum(file.rows for file in (*plan.added, *plan.removed)))
+
+
+def _rebuild(
+    home: Home,
+    events: Table,
+    history: Table | None,
+    profiles: Table | None,
+    history_state: dict[str, str],
+    profiles_state: dict[str, str],
+) -> int:
+    """Fold all events into the tables given; answers the number of users."""
+    columns = dict.fromkeys((*(_HISTORY_COLUMNS if history else ()), *(folding.NEEDED if profiles else ())))
+    users = 0
+    with _written(history) as history_files, _written(profiles) as profile_files:
+        with shared_out(home, _keyed(events.scan(), *columns), _buckets(home)) as shared:
+            for bucket, part in shared:
+                users += part["user_id"].n_unique()
+                if history is not None:
+                    rows = histories.fold_history(with_signals(part.lazy(), home.settings))
+                    _write(history, rows, bucket, history_files)
+                if profiles is not None:
+                    _write(profiles, folding.fold_users(part, _gap(home)), bucket, profile_files)
+    # From here on the files may be part of a table, so nothing deletes them any more.
+    if history is not None:
+        history.commit(history_files, history.files, metadata=history_state)
+    if profiles is not None:
+        profiles.commit(profile_files, profiles.files, metadata=profiles_state)
+    return users
+
+
+def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, state: dict[str, str]) -> None:
+    """Append the partial folds of added files, and the negative ones of removed files, to the buckets they touch."""
+    changed = pl.concat(
+        [
+            _keyed(events.scan(files), *_HISTORY_COLUMNS).with_columns(gone=pl.lit(gone))
+            for files, gone in ((plan.added, False), (plan.removed, True))
+        ]
+    )
+    remove: list[File] = []
+    with _written(history) as add, shared_out(home, changed, _buckets(home)) as shared:
+        for bucket, part in shared:
+            signalled = with_signals(part.lazy(), home.settings)
+            come = histories.fold_history(signalled.filter(~pl.col("gone")))
+            gone = histories.negative(histories.fold_history(signalled.filter(pl.col("gone"))))
+            rows = histories.merged(pl.concat([come, gone]))
+            present = _files_in(history, bucket)
+            if len(present) >= MAX_FILES:
+                rows = histories.summed(pl.concat([history.scan(present).drop("bucket"), rows.lazy()]))
+                remove += present
+            _write(history, rows, bucket, add)
+    history.commit(add, remove, metadata=state)
+
+
+def _refold(home: Home, events: Table, profiles: Table, plan: _Plan, state: dict[str, str]) -> int:
+    """Fold the users of added and removed files again from all their events and put their rows in place."""
+    changed = _keyed(events.scan([*plan.added, *plan.removed]))
+    touched = changed.unique().collect().get_column("user_id")
+    by_bucket = pl.DataFrame([touched, buckets_of(touched, _buckets(home))]).partition_by("bucket", as_dict=True)
+    theirs = _keyed(events.scan(), *folding.NEEDED).join(touched.to_frame().lazy(), on="user_id", how="semi")
+    remove: list[File] = []
+    with _written(profiles) as add:
+
+        def replace(bucket: int, rows: pl.DataFrame) -> None:
+            present = _files_in(profiles, bucket)
+            others = profiles.scan(present).drop("bucket").collect()
+            kept = others.join(by_bucket[(bucket,)], on="user_id", how="anti")
+            remove.extend(present)
+            _write(profiles, pl.concat([kept, rows]).sort("user_id"), bucket, add)
+
+        left = {int(key[0]) for key in by_bucket}
+        with shared_out(home, theirs, _buckets(home)) as shared:
+            for bucket, part in shared:
+                replace(bucket, folding.fold_users(part, _gap(home)))
+                left.discard(bucket)
+        for bucket in sorted(left):  # all of their events were taken back
+            replace(bucket, folding.NOBODY)
+    profiles.commit(add, remove, metadata=state)
+    return touched.len()
+
+
+def _keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
+    return events.select(histories.user_key(), *(name for name in columns if name != "user_id"))
+
+
+@contextlib.contextmanager
+def _written(table: Table | None) -> Iterator[list[File]]:
+    """Files written by the body; deleted again when it does not end well."""
+    files: list[File] = []
+    try:
+        yield files
+    except BaseException:
+        if table is not None:
+            table.discard(files)
+        raise
+
+
+def _write(table: Table, rows: pl.DataFrame, bucket: int, files: list[File]) -> None:
+    if rows.height:
+        files.append(table.write(rows, {"bucket": bucket}))
+
+
+def _files_in(table: Table, bucket: int) -> list[File]:
+    return [file for file in table.files if file.partition["bucket"] == str(bucket)]
+
+
+def _buckets(home: Home) -> int:
+    return home.settings.whole("profiles.buckets")
+
+
+def _gap(home: Home) -> float:
+    return home.settings.number("profiles.session_gap_minutes")
