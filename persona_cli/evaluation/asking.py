@@ -1,0 +1,64 @@
+"""The users of an exam as models see them: histories, contexts and what may not be shown, over any vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from persona_cli.evaluation.exams import Exam
+from persona_cli.models.base import Histories, Interactions
+from persona_cli.models.interactions import rows_for
+from persona_cli.models.vocabulary import positions
+from persona_cli.workspace.settings import Settings
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Users to be asked about, all aligned with `users`."""
+
+    users: pl.Series
+    """user_id, sorted (n_users,)."""
+    matrix: Interactions
+    """What is known of all users; those who are not in it have no history."""
+    places: np.ndarray[tuple[int], np.dtype[np.int64]]
+    """Row of each user in `matrix`, -1 for those who are not in it (n_users,)."""
+    context: pl.DataFrame
+    """device, country: of the latest known event that has one (n_users)."""
+    exclude: pl.DataFrame
+    """user_id, item_id of pairs that no list may hold."""
+
+    def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
+        """What a model with this vocabulary scores them from."""
+        rows = rows_for(self.matrix, vocabulary, settings)  # (n_known, n_items)
+        known = self.places >= 0
+        # Users without a history read an empty row that is put below the others.
+        padded = sparse.vstack([rows, sparse.csr_array((1, rows.shape[1]), dtype=rows.dtype)], format="csr")
+        places = np.where(known, self.places, rows.shape[0])
+        events = np.where(known, np.append(self.matrix.events, 0)[places], 0)
+        return Histories(padded[places], events, self.context)
+
+    def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
+        """What may not be shown: bool (n_users, n_items)."""
+        rows, columns = positions(self.exclude["user_id"], self.users), positions(self.exclude["item_id"], vocabulary)
+        kept = (rows >= 0) & (columns >= 0)
+        shape = (len(self.users), len(vocabulary))
+        return sparse.csr_array((np.ones(int(kept.sum()), dtype=bool), (rows[kept], columns[kept])), shape=shape)
+
+
+def asked(exam: Exam, matrix: Interactions) -> Asked:
+    """The users of an exam; `matrix` is of its known events."""
+    users = exam.users
+    return Asked(users, matrix, positions(users, matrix.users), contexts(exam.known, users), exam.exclude)
+
+
+def contexts(events: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
+    """device and country of each user's latest event that has one; of simultaneous ones the name that sorts last."""
+    found = users.to_frame("user_id")
+    for name in ("device", "country"):
+        given = events.filter(pl.col(name).is_not_null())
+        latest = given.group_by("user_id").agg(pl.col(name).sort_by("timestamp", name).last())
+        found = found.join(latest, on="user_id", how="left", maintain_order="left")
+    return found.select("device", "country")

@@ -1,0 +1,141 @@
+"""What is asked of a model: the events it may learn from, the users it is asked about, and the right answers.
+
+Four ways to set an exam, all over rows of `profiles.history.signal_events`:
+
+    by_split    events divided by a split (`splits`): refit on the train side, tested on the other
+    by_cut      one given instant, for an artifact that was trained until then
+    by_pairs    right answers from a file; everything ingested may be learned from
+
+A right answer is an item with an event of strength > 0 (and not "never") that was not known before; known is an item
+with an event of `recommend.consumed_by`, or one never to be shown again. Those items are kept out of the lists too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from persona_cli.errors import MissingInput
+from persona_cli.evaluation import splits
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One exam, the same for every model."""
+
+    headline: str
+    """What was asked and, where it differs from what was wanted, why."""
+    split: dict[str, Any]
+    """The same for machines."""
+    train: pl.DataFrame
+    """Events that may be learned from."""
+    known: pl.DataFrame
+    """Events that the users asked about are scored from."""
+    answers: pl.DataFrame
+    """user_id, item_id: distinct right answers, sorted; at least one."""
+    as_of: datetime
+    """Models are as of this instant (UTC): nothing in `train` is at or after it, except in splits by user."""
+    exclude: pl.DataFrame = field(repr=False)
+    """user_id, item_id: distinct pairs that no list may hold."""
+    notes: tuple[str, ...] = ()
+    """What else people should know, a sentence each."""
+
+    @property
+    def users(self) -> pl.Series:
+        """Users asked about, sorted: those with a right answer."""
+        return self.answers["user_id"].unique().sort()
+
+
+def by_split(events: pl.DataFrame, kind: str, test_share: float) -> Exam:
+    """Divide the events as `splits.decide` says; MissingInput where nothing is left to learn from or to ask."""
+    if not events["item_id"].count():
+        raise MissingInput("there are no events with an item to evaluate on", "persona ingest FILE")
+    flagged = _flagged(events)
+    return _divided(splits.decide(kind, flagged, test_share), flagged)
+
+
+def by_cut(events: pl.DataFrame, cut: datetime, who: str) -> Exam:
+    """Ask `who`, trained until `cut`, about the events from then on; MissingInput (66) where there are none."""
+    text = f"{cut:%Y-%m-%d %H:%M:%S} UTC"
+    if not (events["timestamp"] >= cut).any():
+        raise MissingInput(
+            f"no event is later than what {who} was trained on ({text}), so nothing is unseen to score it on",
+            "ingest newer events, or leave --no-refit out to refit the recipe before a cut",
+        )
+    description = f"no refit: {who} as trained until {text}, tested on the events from then on"
+    return _divided(splits.Split("time", cut, description), _flagged(events))
+
+
+def by_pairs(events: pl.DataFrame, pairs: pl.DataFrame, source: str) -> Exam:
+    """Ask about the (user_id, item_id) `pairs` of a file; every pair that was ingested is kept out of the lists.
+
+    Pairs that were ingested can not be asked for and are left out, with a note.
+    """
+    known = _pairs(events)
+    distinct = pairs.select("user_id", "item_id").unique()
+    answers = distinct.join(known, on=["user_id", "item_id"], how="anti").sort("user_id", "item_id")
+    notes = []
+    if ingested := distinct.height - answers.height:
+        notes.append(f"{ingested:,} of the {distinct.height:,} pairs were ingested and are not asked for")
+    if not answers.height:
+        raise MissingInput(f"{source} holds no pair that was not ingested: there is nothing to ask for")
+    strangers = answers["user_id"].unique().is_in(events["user_id"].unique().implode()).not_().sum()
+    if strangers:
+        notes.append(f"{strangers:,} users of {source} have no event; they get the popular list")
+    headline = f"test file: trained on everything ingested, tested on {answers.height:,} pairs of {source}"
+    return Exam(
+        headline,
+        {"kind": "test", "source": source, "headline": headline},
+        events,
+        events,
+        answers,
+        after(events),
+        known,
+        tuple(notes),
+    )
+
+
+def after(events: pl.DataFrame) -> datetime:
+    """The first instant that is later than every event."""
+    last = events["timestamp"].max()
+    if not isinstance(last, datetime):
+        raise MissingInput("there are no events", "persona ingest FILE")
+    return last + _MICROSECOND
+
+
+def _divided(split: splits.Split, flagged: pl.DataFrame) -> Exam:
+    train, known, answers = splits.apply(split, flagged)
+    if not train.filter(pl.col("item_id").is_not_null() & pl.col("relevant")).height:
+        raise MissingInput(f"{split.description}: no event of interest is left to learn from", "ingest more events")
+    if not answers.height:
+        raise MissingInput(f"{split.description}: no user has an item there that is new to them", "ingest more events")
+    return Exam(
+        split.headline,
+        {
+            "kind": split.kind,
+            "cut": split.cut,
+            "reason": split.reason,
+            "headline": split.headline,
+        },
+        train,
+        known,
+        answers,
+        split.cut or after(train),
+        _pairs(known.filter("consumed")),
+    )
+
+
+def _flagged(events: pl.DataFrame) -> pl.DataFrame:
+    """`events` with `relevant`, and `consumed` also where an item is never to be shown again."""
+    return events.with_columns(
+        relevant=(pl.col("strength") > 0) & ~pl.col("never"), consumed=pl.col("consumed") | pl.col("never")
+    )
+
+
+def _pairs(events: pl.DataFrame) -> pl.DataFrame:
+    return events.filter(pl.col("item_id").is_not_null()).select("user_id", "item_id").unique().sort(pl.all())
