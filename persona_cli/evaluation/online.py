@@ -26,7 +26,7 @@ MINIMUM_CELL = 20
 _NOT_LOGGED = "lists served are not logged yet, so this compares everything that both groups did, not answers to lists"
 
 
-def online(events: pl.DataFrame, held_out: pl.Series, share: float) -> dict[str, Any]:
+def compared(events: pl.DataFrame, held_out: pl.Series, share: float) -> dict[str, Any]:
     """Compare the groups; `events` are signal events, `held_out` Boolean says of each row whether its user is held out.
 
     Answers {"compared": False, "why", …} where a group is smaller than 20 users, else {"compared": True, "measures":

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from persona_cli.evaluation import holdout
+from persona_cli.evaluation import online
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ def group_events(n_ours: int, n_theirs: int) -> tuple[pl.DataFrame, pl.Series]:
 
 
 def test_groups_are_compared_per_user() -> None:
-    section = holdout.online(*group_events(40, 20), share=0.05)
+    section = online.compared(*group_events(40, 20), share=0.05)
     assert section["users"] == {"personalised": 40, "holdout": 20}
     assert section["value_events"] == ["purchase"]
     measures = section["measures"]
@@ -46,7 +46,7 @@ def test_groups_are_compared_per_user() -> None:
 
 
 def test_small_groups_are_not_compared() -> None:
-    section = holdout.online(*group_events(40, 19), share=0.05)
+    section = online.compared(*group_events(40, 19), share=0.05)
     assert not section["compared"] and "measures" not in section
     assert "19 users in the smaller group" in section["why"] and "more users needed" in section["why"]
 
@@ -54,7 +54,7 @@ def test_small_groups_are_not_compared() -> None:
 def test_welch_agrees_with_scipy() -> None:
     draws = np.random.default_rng(7)
     ours, theirs = draws.normal(1.0, 3.0, size=80), draws.normal(0.5, 1.0, size=25)
-    interval = holdout.welch(ours, theirs)
+    interval = online.welch(ours, theirs)
     expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
     assert interval.value == pytest.approx(ours.mean() - theirs.mean())
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
@@ -62,17 +62,17 @@ def test_welch_agrees_with_scipy() -> None:
 
 def test_users_needed_detect_the_stated_change_with_the_stated_power() -> None:
     rate, share = 0.2, 0.1
-    needed = holdout.users_needed(rate, share)
+    needed = online.users_needed(rate, share)
     assert needed is not None
     # Normal approximation of the power at that size: by the definition 80 %.
     error = np.sqrt(rate * (1 - rate) * (1 / (share * needed) + 1 / ((1 - share) * needed)))
     power = stats.norm.sf(stats.norm.ppf(0.975) - 0.1 * rate / error)
     assert power == pytest.approx(0.8, abs=1e-4)
-    assert holdout.users_needed(0.02, share) > needed  # type: ignore[operator]
-    assert holdout.users_needed(0.0, share) is None and holdout.users_needed(1.0, share) is None
+    assert online.users_needed(0.02, share) > needed  # type: ignore[operator]
+    assert online.users_needed(0.0, share) is None and online.users_needed(1.0, share) is None
 
 
 def test_the_strongest_types_are_what_counts() -> None:
     events = pl.DataFrame({"event_type": ["b", "a", "c", "d"], "strength": [3000, 3000, 100, -5000]})
-    assert holdout.strongest_types(events) == ("a", "b")
-    assert holdout.strongest_types(events.filter(pl.col("strength") < 0)) == ()
+    assert online.strongest_types(events) == ("a", "b")
+    assert online.strongest_types(events.filter(pl.col("strength") < 0)) == ()
