@@ -2,8 +2,217 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
 import typer
+
+from persona_cli.cli.common import (
+    AsOfOption,
+    FormatOption,
+    JsonOption,
+    OutOption,
+    WaitOption,
+    chosen_format,
+    command,
+    emit_json,
+    group,
+    invocation,
+    locate_home,
+    out_stream,
+    plain,
+    printable,
+    render,
+    say,
+    warn,
+)
+
+Stage = Literal["context", "cohort", "individual"]
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    profile = group(app, "profile", "What is known of each user, now and at any past moment.", panel="Data")
+    command(profile, show)
+    command(profile, profile_list, name="list")
+    command(profile, build)
+    command(profile, export)
+
+
+def show(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, or an anonymous one.")],
+    as_of: AsOfOption = None,
+    top: Annotated[int, typer.Option("--top", "-n", min=1, help="How many items, categories and tags.")] = 10,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Show one user: since when, how much, what they like, from where, and how they are served.
+
+    Strengths are what is left of them on the user's own last day (signals.half_life_days).
+
+    Examples:
+    persona profile show u1042
+    persona profile show u1042 --as-of 2026-03-01 --json
+    """
+    from persona_cli.profiles.read import profile
+    from persona_cli.workspace import runs
+    from persona_cli.workspace.moments import parse_moment
+
+    home = locate_home()
+    with runs.recording(home, invocation.words, ids=[user]):
+        found = profile(home, user, parse_moment(as_of) if as_of else None, top)
+        if as_json:
+            emit_json(found, out)
+            return
+        with out_stream(out) as stream:
+            for line in _page(found):
+                stream.write(line.encode() + b"\n")
+
+
+def profile_list(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, most events first.")] = 20,
+    stage: Annotated[Stage | None, typer.Option("--stage", help="Only users that are served in this way.")] = None,
+    format: FormatOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """List users with what is most worth knowing of each, most events first.
+
+    Examples:
+    persona profile list
+    persona profile list --stage individual --limit 100 --format csv
+    """
+    import polars as pl
+
+    from persona_cli.profiles.read import preferred_categories, profiles
+
+    home = locate_home()
+    _warn_if_behind(home)
+    rows = profiles(home, categories=False)
+    if stage is not None:
+        rows = rows.filter(pl.col("stage") == stage)
+    first = rows.sort("events", "user_id", descending=[True, False]).head(limit).collect()
+    preferred = preferred_categories(home, first["user_id"])
+    columns = ("user_id", "account_id", "stage", "holdout", "events", "items", "sessions", "first_seen", "last_seen")
+    shown = first.join(preferred, "user_id", "left", maintain_order="left")
+    render(shown.select(*columns, "device", "country", "preferred_category"), chosen_format(format, as_json), out)
+
+
+def build(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Fold everything again, not only what is new.")] = False,
+    as_json: JsonOption = False,
+    wait: WaitOption = 0,
+) -> None:
+    """Bring the profiles up to date with the events; `persona ingest` does it by itself.
+
+    Only what changed is folded, unless the settings that profiles follow from have changed. The result is the same.
+
+    Examples:
+    persona profile build
+    persona profile build --rebuild
+    """
+    import time
+
+    from persona_cli.profiles.sync import sync
+    from persona_cli.workspace import runs
+
+    home = locate_home()
+    with runs.recording(home, invocation.words) as run:
+        began = time.monotonic()
+        done = sync(home, rebuild, wait)
+        run.counts = {"mode": done.mode, "users": done.users, "events": done.events}
+        seconds = round(time.monotonic() - began, 3)
+    if as_json:
+        emit_json({**vars(done), "seconds": seconds})
+    else:
+        say(f"profiles {done.mode} ({done.reason}): {done.users:,} users, {done.events:,} events, {seconds:.1f} s")
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE.parquet", help="Where to; a file there is replaced.")],
+) -> None:
+    """Write all profiles, derived columns included, to one Parquet file sorted by user.
+
+    Read this file, not the folder profiles/ of the workspace: that one also holds rows that are no longer true.
+
+    Examples:
+    persona profile export profiles.parquet
+    """
+    from persona_cli.profiles.read import profiles
+    from persona_cli.workspace import runs
+    from persona_cli.workspace.artifacts import file_digest, replace_file
+
+    home = locate_home()
+    with runs.recording(home, invocation.words) as run:
+        _warn_if_behind(home)
+        rows = profiles(home).sort("user_id").collect()
+        with replace_file(file) as beside:
+            rows.write_parquet(beside)
+        run.counts = {"users": rows.height}
+        run.outputs = {file.name: file_digest(file)}
+    say(f"{rows.height:,} profiles in {file}")
+
+
+def _warn_if_behind(home: Any) -> None:
+    from persona_cli.profiles.sync import behind
+
+    reason = behind(home)
+    if reason is not None:
+        warn(f"the profiles are behind the events ({reason}); run: persona profile build")
+
+
+def _page(found: Mapping[str, Any]) -> Iterator[str]:
+    """The profile for people: a line a fact, then tables; what is not known is left out."""
+    seconds = found["session_seconds"]
+    facts: list[tuple[str, str | None]] = [
+        ("user", found["user_id"]),
+        ("account", found["account_id"]),
+        ("seen", f"{_minute(found['first_seen'])} – {_minute(found['last_seen'])}"),
+        ("events", f"{found['events']:,} ({found['items']:,} with an item): {_counts(found['types'])}"),
+        ("sessions", f"{found['sessions']:,}, {_span(seconds / found['sessions'])} each on average"),
+        ("devices", _counts(found["devices"])),
+        ("busiest", _busiest(found["hours"])),
+    ]
+    named = ("device", "browser", "os", "country", "network", "locale", "tz")
+    facts.append(("latest", ", ".join(f"{name} {found[name]}" for name in named if found[name] is not None)))
+    facts.append(("consent", found["consent"]))
+    facts.append(("stage", found["stage"] + (", held out: gets the popular list" if found["holdout"] else "")))
+    facts.append(("never", ", ".join(found["never"])))
+    for name, text in facts:
+        if text:
+            yield f"{name:<9} {printable(text)}"
+    for title, key, records in (
+        ("items", "item_id", found["top_items"]),
+        ("categories", "category", found["categories"]),
+        ("tags", "tag", found["tags"]),
+    ):
+        if records:
+            yield f"\n{'strength':>9}  {title}"
+            yield from _strengths(key, records)
+
+
+def _strengths(key: str, records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for record in records:
+        more = [record[name] for name in ("title", "category") if name != key and record.get(name)]
+        yield f"{record['strength']:>9.3f}  {printable(' · '.join([record[key], *more]))}"
+
+
+def _counts(counted: Mapping[str, int]) -> str:
+    ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{n:,} {name}" for name, n in ordered)
+
+
+def _busiest(hours: list[int]) -> str:
+    """The three busiest hours of the day, by the clock of the user where it is known."""
+    ordered = sorted((hour for hour in range(24) if hours[hour]), key=lambda hour: (-hours[hour], hour))
+    return ", ".join(f"{hour:02d}:00 ({hours[hour]:,})" for hour in ordered[:3])
+
+
+def _minute(moment: Any) -> str:
+    return str(plain(moment))[:16].replace("T", " ")
+
+
+def _span(seconds: float) -> str:
+    from persona_cli.workspace.locks import age_text
+
+    return age_text(seconds)

@@ -17,7 +17,7 @@ from persona_cli.workspace.home import Home
 
 # Fewer events than this are shared out in memory.
 IN_MEMORY = 2_000_000
-_BATCH = 500_000
+BATCH = 500_000
 
 
 def buckets_of(users: pl.Series, n: int) -> pl.Series:
@@ -37,7 +37,7 @@ def shared_out(home: Home, events: pl.LazyFrame, n: int) -> Iterator[Iterator[tu
         folder: Path | None = None
         waiting: list[pl.DataFrame] = []
         spilled = 0
-        for batch in events.collect_batches(chunk_size=_BATCH):
+        for batch in events.collect_batches(chunk_size=BATCH):
             waiting.append(batch)
             if sum(part.height for part in waiting) > IN_MEMORY:
                 folder = folder or stack.enter_context(artifacts.scratch(home.root))

@@ -129,7 +129,7 @@ def negative(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def history(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
-    """The history of all users, sorted by user_id, item_id, day: from the table, or folded from events before `as_of`."""
+    """All users' history, sorted by user_id, item_id, day: from the table, or folded from events before `as_of`."""
     if as_of is not None:
         return fold_history(signal_events(home, as_of))
     return summed(tables.scan(home, NAME, SCHEMA, ["bucket"]))
@@ -139,8 +139,8 @@ def decayed(history: pl.DataFrame, half_life_days: float) -> pl.DataFrame:
     """What is left of each interest on the user's own last day: one row a (user_id, item_id), sorted by them.
 
     strength Float64 (whole units) = Σ_days thousandths / 1000 · 2^(-age / half_life), where age is the number of days
-    from that day to the last day of the user's history; a half-life of 0 means that nothing fades. n, consumed and never
-    are Int64 sums. `history` must be sorted as `history()` answers it.
+    from that day to the last day of the user's history; a half-life of 0 means that nothing fades. n, consumed and
+    never are Int64 sums. `history` must be sorted as `history()` answers it.
     """
     user, item = _same_as_above(history["user_id"]), _same_as_above(history["item_id"])
     user_starts = np.flatnonzero(~user)

@@ -1,7 +1,7 @@
-"""What an event says about its user's interest in its item: a strength, whether the item counts as consumed, or never.
+"""What an event says about its user's interest in its item: a strength, consumed or not, never again or not.
 
-The rules are `[signals.strengths]` and `recommend.consumed_by` of persona.toml. Strengths are integers in thousandths, so
-that sums of them are the same in any order.
+The rules are `[signals.strengths]` and `recommend.consumed_by` of persona.toml. Strengths are integers in thousandths,
+so that sums of them are the same in any order.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rules(settings: Settings) -> list[tuple[Condition, int | None]]:
 
 
 def with_signals(events: pl.LazyFrame, settings: Settings) -> pl.LazyFrame:
-    """Events (`event_type` String, `value` Float64) with `strength` Int64 (thousandths), `never` and `consumed` Boolean.
+    """Events (event_type String, value Float64) with `strength` Int64 (thousandths), `never` and `consumed` Boolean.
 
     The first rule that holds counts, else `signals.other`; an event that means never has strength 0.
     """
@@ -73,7 +73,7 @@ def _thousandths(entry: float | str) -> int | None:
 
 
 def _holds(condition: Condition) -> pl.Expr:
-    """`Condition.holds` as an expression that is never null; polars orders NaN above every number, so it is ruled out."""
+    """`Condition.holds` as an expression, never null; polars orders NaN above every number, so it is ruled out."""
     same_type = pl.col("event_type") == condition.event_type
     if condition.op is None or condition.number is None:
         return same_type

@@ -55,7 +55,10 @@ class _Plan:
 
 
 def sync(home: Home, rebuild: bool = False, wait: float = 0.0) -> Synced:
-    """Fold what is new (or everything, with `rebuild` or where settings changed); `Busy` if another run has the tables."""
+    """Fold what is new, or everything (`rebuild`, or other settings than the tables were made by).
+
+    Raises `Busy` where another run holds the tables after `wait` seconds.
+    """
     with locks.hold(home, "tables", "profile build", wait):
         events = tables.open_table(home, "events")
         if events is None:
@@ -160,15 +163,18 @@ def _rebuild(
     """Fold all events into the tables given; answers the number of users."""
     columns = dict.fromkeys((*(_HISTORY_COLUMNS if history else ()), *(folding.NEEDED if profiles else ())))
     users = 0
-    with _written(history) as history_files, _written(profiles) as profile_files:
-        with shared_out(home, _keyed(events.scan(), *columns), _buckets(home)) as shared:
-            for bucket, part in shared:
-                users += part["user_id"].n_unique()
-                if history is not None:
-                    rows = histories.fold_history(with_signals(part.lazy(), home.settings))
-                    _write(history, rows, bucket, history_files)
-                if profiles is not None:
-                    _write(profiles, folding.fold_users(part, _gap(home)), bucket, profile_files)
+    with (
+        _written(history) as history_files,
+        _written(profiles) as profile_files,
+        shared_out(home, _keyed(events.scan(), *columns), _buckets(home)) as shared,
+    ):
+        for bucket, part in shared:
+            users += part["user_id"].n_unique()
+            if history is not None:
+                rows = histories.fold_history(with_signals(part.lazy(), home.settings))
+                _write(history, rows, bucket, history_files)
+            if profiles is not None:
+                _write(profiles, folding.fold_users(part, _gap(home)), bucket, profile_files)
     # From here on the files may be part of a table, so nothing deletes them any more.
     if history is not None:
         history.commit(history_files, history.files, metadata=history_state)

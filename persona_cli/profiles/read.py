@@ -1,0 +1,150 @@
+"""Profiles as people and models read them: the folded rows with what is derived when they are read.
+
+Stage, holdout, interests and preferred category follow from settings, salt and catalogue as they are now, so a change
+of those never makes a stored profile stale.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from persona_cli.errors import MissingInput
+from persona_cli.profiles import fold as folding
+from persona_cli.profiles import history as histories
+from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.signals import with_signals
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Settings
+
+STAGES = ("context", "cohort", "individual")
+CONTEXT = ("device", "country")
+# Faded strengths are added up as whole millionths: the same sum in any order.
+_MILLIONTHS = 1_000_000
+
+
+def profile(home: Home, user: str, as_of: datetime | None = None, top: int = 10) -> dict[str, Any]:
+    """All that is known of one user (before `as_of`), folded from the user's own events.
+
+    The columns of the profiles table and their derived ones; top_items, categories and tags (the `top` strongest, with
+    faded strengths), and never (items not to be shown again). `MissingInput` where the user has no events.
+    """
+    theirs = (pl.col("user_id") == user) | (pl.col("user_id").is_null() & (pl.col("anon_id") == user))
+    columns = [name for name in (*folding.NEEDED, "value") if name != "user_id"]
+    events = histories.scan_events(home, as_of).filter(theirs).select(histories.user_key(), *columns).collect()
+    if not events.height:
+        when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
+        raise MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
+    row = folding.fold_users(events, home.settings.number("profiles.session_gap_minutes"))
+    found: dict[str, Any] = row.with_columns(_derived(home, row["user_id"])).row(0, named=True)
+    found["types"] = {entry["event_type"]: entry["n"] for entry in found["types"]}
+    found["devices"] = {entry["device"]: entry["n"] for entry in found["devices"]}
+    history = histories.fold_history(with_signals(events.lazy(), home.settings))
+    interests = _interests(history, home.settings)
+    items = _items(home, as_of)
+    known = items.select("item_id", "title", "category")
+    strongest = interests.filter(pl.col("strength") > 0).sort("strength", "item_id", descending=[True, False])
+    found["top_items"] = (
+        strongest.head(top)
+        .join(known, "item_id", "left", maintain_order="left")
+        .select("item_id", "title", "category", "strength", pl.col("n").alias("events"))
+        .to_dicts()
+    )
+    categories = _by_category(interests, items)
+    found["preferred_category"] = next((c["category"] for c in _strongest(categories, 1) if c["strength"] > 0), None)
+    found["categories"] = _strongest(categories, top)
+    tags = items.select("item_id", pl.col("tags").alias("category")).explode("category").drop_nulls().unique()
+    found["tags"] = [
+        {"tag": row["category"], "strength": row["strength"]} for row in _strongest(_by_category(interests, tags), top)
+    ]
+    found["never"] = interests.filter(pl.col("never") > 0)["item_id"].to_list()
+    return found
+
+
+def profiles(home: Home, categories: bool = True) -> pl.LazyFrame:
+    """The profiles table with stage, holdout and (unless refused) preferred_category, in no order."""
+    rows = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).drop("bucket").collect()
+    derived = rows.with_columns(_derived(home, rows["user_id"]))
+    if categories:
+        derived = derived.join(preferred_categories(home), "user_id", "left")
+    return derived.lazy()
+
+
+def preferred_categories(home: Home, users: pl.Series | None = None) -> pl.DataFrame:
+    """user_id, preferred_category of all users (or some): the category of the greatest faded strength above 0.
+
+    Of equals the one that sorts first. Users without one are not in the answer. One bucket of history at a time.
+    """
+    table, items = tables.open_table(home, histories.NAME), _items(home)
+    found = [pl.DataFrame(schema={"user_id": pl.String, "preferred_category": pl.String})]
+    if table is None or not items["category"].count():
+        return found[0]
+    files = table.files
+    for bucket in sorted({file.partition["bucket"] for file in files}):
+        rows = table.scan([file for file in files if file.partition["bucket"] == bucket])
+        if users is not None:
+            rows = rows.join(users.alias("user_id").to_frame().lazy(), on="user_id", how="semi")
+        strengths = _by_category(_interests(histories.summed(rows), home.settings), items)
+        best = strengths.filter(pl.col("strength") > 0).sort("user_id", "strength", "category", descending=_BEST_FIRST)
+        found.append(
+            best.unique("user_id", keep="first", maintain_order=True).select(
+                "user_id", pl.col("category").alias("preferred_category")
+            )
+        )
+    return pl.concat(found)
+
+
+_BEST_FIRST = [False, True, False]
+
+
+def stage_of(items: pl.Expr, settings: Settings) -> pl.Expr:
+    """`context`, `cohort` or `individual` by the number of events with an item: the evidence that models have."""
+    cohort, individual = settings.whole("profiles.cohort_from"), settings.whole("profiles.individual_from")
+    at_least_cohort = pl.when(items >= cohort).then(pl.lit(STAGES[1])).otherwise(pl.lit(STAGES[0]))
+    return pl.when(items >= individual).then(pl.lit(STAGES[2])).otherwise(at_least_cohort).alias("stage")
+
+
+def contexts(home: Home, users: pl.Series, as_of: datetime | None = None) -> pl.DataFrame:
+    """device, country of each user's latest event that has one, aligned with `users` (n_users,); null where unknown."""
+    wanted = users.alias("user_id").to_frame()
+    if as_of is None:
+        known = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select("user_id", *CONTEXT)
+        return wanted.join(known.collect(), "user_id", "left", maintain_order="left").select(CONTEXT)
+    events = histories.scan_events(home, as_of).select(histories.user_key(), "timestamp", *CONTEXT)
+    for name in CONTEXT:
+        given = events.select("user_id", "timestamp", name).drop_nulls()
+        given = given.join(wanted.lazy(), on="user_id", how="semi").sort("user_id", "timestamp", name)
+        latest = given.unique("user_id", keep="last", maintain_order=True).select("user_id", name).collect()
+        wanted = wanted.join(latest, "user_id", "left", maintain_order="left")
+    return wanted.select(CONTEXT)
+
+
+def _derived(home: Home, users: pl.Series) -> list[pl.Expr | pl.Series]:
+    return [stage_of(pl.col("items"), home.settings), in_holdout(home, users)]
+
+
+def _interests(history: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Faded strengths by (user, item); an item that is never to be shown again has none."""
+    faded = histories.decayed(history, settings.number("signals.half_life_days"))
+    return faded.with_columns(strength=pl.when(pl.col("never") > 0).then(0.0).otherwise("strength"))
+
+
+def _by_category(interests: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    """user_id, category, strength: sums over the items of each category."""
+    joined = interests.join(items.select("item_id", "category").drop_nulls(), "item_id")
+    millionths = (pl.col("strength") * _MILLIONTHS).round().cast(pl.Int64)
+    return joined.group_by("user_id", "category").agg(strength=millionths.sum() / _MILLIONTHS)
+
+
+def _strongest(strengths: pl.DataFrame, top: int) -> list[dict[str, Any]]:
+    ordered = strengths.sort("strength", "category", descending=[True, False])
+    return ordered.head(top).select("category", "strength").to_dicts()
+
+
+def _items(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
+    from persona_cli.events.catalogue import current
+
+    return current(home, "items", as_of).select("item_id", "title", "category", "tags")
