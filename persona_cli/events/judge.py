@@ -3,6 +3,15 @@
 Rules (DESIGN 3): ids and text are JSON strings or integers, integers by their text; empty text is null; anything that
 cannot be read as its type rejects the record, never nulls it; times lie in 1990-01-01 … now + 24 h; zone-less times
 are read in `assume_tz` and counted.
+
+What the format leaves open, fixed here:
+
+- null is the same as absent, also inside `props`; text of nothing but blanks is null;
+- a key that comes twice in one object, at any depth, rejects the line: readers disagree which of the two counts;
+- `props` is the JSON text of what no field took: unknown keys, and the members of an object called `props`, spread out.
+  Numbers keep their text (`1.10` stays `1.10`), so nothing is rounded or lost;
+- a number as a time is seconds, milli-, micro- or nanoseconds since 1970, told apart by its size;
+- digits of a fraction of a second after the sixth are cut; a second of 60 is not a time.
 """
 
 from __future__ import annotations
@@ -10,19 +19,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from persona_cli.events.mapping import Mapping, NotAnObject, Path, json_type
+from persona_cli.events.mapping import Mapping, NotAnObject, Tree, json_type
 from persona_cli.events.schema import FIELDS, ID_FIELDS, KEY, MAX_ID_BYTES, Field
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_US = 631_152_000_000_000  # 1990-01-01T00:00:00Z
-DAY_US = 86_400_000_000
 ASCII_BLANK = " \t\r\n\f\v"
+MAX_DEPTH = 100  # Python's own limit differs between versions; the verdict may not
 
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?)?",
@@ -33,6 +41,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -40,52 +49,62 @@ class Rejected(Exception):
     """A record that is not accepted; the message is the reason stored in quarantine, free of the record's values."""
 
 
-class DuplicateKey(dict[str, Any]):
-    """A JSON object in which a key came twice: the last one is in the dict, the earlier are lost."""
+class Number(float):
+    """A JSON number that is not a plain integer, with the text it had."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Number:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
 
 @dataclass
 class Rules:
-    """What judgement depends on besides the record."""
+    """What judgement depends on besides the record; counts the accepted records that had a zone-less time."""
 
     mapping: Mapping
     latest_us: int
     assume_tz: str = "UTC"
     zoneless: int = field(default=0, compare=False)
+    zone: tzinfo = field(init=False)
+    tree: Tree = field(init=False)
+    had_zoneless: bool = field(default=False, init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.zone = UTC if self.assume_tz == "UTC" else ZoneInfo(self.assume_tz)
+        self.tree = self.mapping.tree()
 
 
-def parse_json(line: bytes, parents: Iterable[Path] = (("context",),)) -> dict[str, Any]:
-    """The JSON object on one line; raises Rejected for anything that is not exactly one strict JSON object.
-
-    A key that comes twice in the object, or in one of its `parents` (paths of nested objects that hold fields), is
-    rejected: readers disagree which of the two counts.
-    """
+def parse_json(line: bytes) -> dict[str, Any]:
+    """The JSON object on one line; raises Rejected for anything that is not exactly one strict JSON object."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise Rejected("not UTF-8") from None
     if not text.strip(ASCII_BLANK):
         raise Rejected("blank line")
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise Rejected(f"not valid JSON: nested deeper than {MAX_DEPTH}")
     try:
-        record = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except RecursionError:
-        raise Rejected("not valid JSON: nested too deep") from None
-    except ValueError as error:
-        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
-            raise Rejected("more than one JSON value on the line") from None
-        raise Rejected("not valid JSON") from None
+        record = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=Number, parse_int=_integer
+        )
+    except json.JSONDecodeError as error:
+        reason = "more than one JSON value on the line" if error.msg == "Extra data" else "not valid JSON"
+        raise Rejected(reason) from None
     if not isinstance(record, dict):
         raise Rejected(f"expected a JSON object, got {json_type(record)}")
-    if isinstance(record, DuplicateKey) or any(isinstance(_inside(record, path), DuplicateKey) for path in parents):
-        raise Rejected("duplicate key in one object")
-    if _SURROGATE.search(text) or ("\\u" in text and _SURROGATE.search(json.dumps(record, ensure_ascii=False))):
+    if "\\u" in text and _SURROGATE.search(json.dumps(record, ensure_ascii=False)):
         raise Rejected("lone surrogate: not valid Unicode")
     return record
 
 
 def judge(record: dict[str, Any], rules: Rules) -> dict[str, Any]:
-    """Canonical values of one record (without props); raises Rejected with the reason."""
+    """Canonical values of one record and its props; times as µs since 1970. Raises Rejected with the reason."""
     kind = rules.mapping.kind
+    rules.had_zoneless = False
     row: dict[str, Any] = {}
     for spec in FIELDS[kind]:
         raw = rules.mapping.value_of(record, spec.name)
@@ -98,7 +117,7 @@ def judge(record: dict[str, Any], rules: Rules) -> dict[str, Any]:
     if kind != "events":
         if row[KEY[kind]] is None:
             raise Rejected(f"{KEY[kind]}: missing or empty")
-        return row
+        return _accepted(record, row, rules)
     if row["user_id"] is None and row["anon_id"] is None:
         raise Rejected("user_id: missing or empty, and no anon_id")
     for name in ("event_type", "timestamp"):
@@ -108,24 +127,86 @@ def judge(record: dict[str, Any], rules: Rules) -> dict[str, Any]:
         raise Rejected("timestamp: before 1990-01-01")
     if row["timestamp"] > rules.latest_us:
         raise Rejected("timestamp: more than 24 h in the future")
+    return _accepted(record, row, rules)
+
+
+def constant(spec: Field, text: str, rules: Rules) -> Any:
+    """The value that `--map field==text` gives every record; raises Rejected."""
+    return _READERS[spec.type](spec, text, rules)
+
+
+def _accepted(record: dict[str, Any], row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    rules.zoneless += rules.had_zoneless
+    row["props"] = props_text(record, rules.tree)
     return row
+
+
+def props_text(record: dict[str, Any], tree: Tree) -> str | None:
+    """JSON text of what no field of `tree` took, None when that is nothing.
+
+    The members of `props` are spread beside the unknown keys; one whose name is taken there becomes `props.NAME`.
+    """
+    rest = _rest(record, tree)
+    nested = rest.get("props")
+    if isinstance(nested, dict):
+        del rest["props"]
+        for name, value in nested.items():
+            if value is not None:
+                rest[f"props.{name}" if name in rest else name] = value
+    return _json(rest) if rest else None
+
+
+def _rest(record: dict[str, Any], tree: Tree) -> dict[str, Any]:
+    left: dict[str, Any] = {}
+    for key, value in record.items():
+        below = tree.get(key)
+        if value is None or isinstance(below, tuple):
+            continue
+        if below is not None and isinstance(value, dict):
+            if inner := _rest(value, below):
+                left[key] = inner
+        else:
+            left[key] = value
+    return left
+
+
+def _json(value: Any) -> str:
+    """JSON text without spaces in which numbers are written as they came."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_json(key)}:{_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_json, value)) + "]"
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(str(value))
+    if value is None or isinstance(value, str | int | float):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value.hex() if isinstance(value, bytes) else str(value), ensure_ascii=False)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     built = dict(pairs)
     if len(built) < len(pairs):
-        return DuplicateKey(built)
+        raise Rejected("duplicate key in one object")
     return built
 
 
-def _inside(record: Any, path: Path) -> Any:
-    for key in path:
-        record = record.get(key) if isinstance(record, dict) else None
-    return record
+def _integer(text: str) -> int | Number:
+    # Python refuses to read integers of thousands of digits, and -0 has a text of its own.
+    return int(text) if len(text) < 1_000 and text != "-0" else Number(text)
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(name)
+    raise Rejected(f"not valid JSON: {name.removeprefix('-')} is not a number")
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        depth += (match[0] in "[{") - (match[0] in "]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _text(spec: Field, raw: Any, rules: Rules) -> str | None:
@@ -133,10 +214,7 @@ def _text(spec: Field, raw: Any, rules: Rules) -> str | None:
         raise Rejected(f"{spec.name}: expected text, got {json_type(raw)}")
     if raw is None:
         return None
-    try:
-        text = str(raw)
-    except ValueError:  # an integer of more than 4,300 digits
-        raise Rejected(f"{spec.name}: longer than {MAX_ID_BYTES:,} bytes") from None
+    text = str(raw)
     if not text.strip(ASCII_BLANK):
         return None
     if spec.name in ID_FIELDS and len(text.encode()) > MAX_ID_BYTES:
@@ -151,9 +229,8 @@ def _number(spec: Field, raw: Any, rules: Rules) -> float | None:
         return None
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         raise Rejected(f"{spec.name}: expected a number, got {json_type(raw)}")
-    if isinstance(raw, str):
-        if not _NUMBER.fullmatch(raw):
-            raise Rejected(f"{spec.name}: expected a number, got text")
+    if isinstance(raw, str) and not _NUMBER.fullmatch(raw):
+        raise Rejected(f"{spec.name}: expected a number, got text")
     try:
         number = float(raw)
     except OverflowError:
@@ -199,6 +276,8 @@ def _time(spec: Field, raw: Any, rules: Rules) -> int | None:
     """Microseconds since 1970 UTC; numbers are seconds, milli-, micro- or nanoseconds, told apart by their size."""
     if raw is None or (isinstance(raw, str) and not raw.strip(ASCII_BLANK)):
         return None
+    if isinstance(raw, date):  # from Parquet
+        return _microseconds(spec, raw if isinstance(raw, datetime) else datetime(raw.year, raw.month, raw.day), rules)
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         raise Rejected(f"{spec.name}: expected a time, got {json_type(raw)}")
     if isinstance(raw, str) and _INTEGER.fullmatch(raw):
@@ -234,19 +313,23 @@ def _iso(spec: Field, text: str, rules: Rules) -> int:
         naive = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micro)
     except ValueError:
         raise Rejected(f"{spec.name}: unreadable as a time") from None
-    if zone is None:
-        rules.zoneless += 1
-        tz: Any = UTC if rules.assume_tz == "UTC" else ZoneInfo(rules.assume_tz)
-    elif zone in ("Z", "z", "UTC"):
-        tz = UTC
-    else:
+    if zone in ("Z", "z", "UTC"):
+        naive = naive.replace(tzinfo=UTC)
+    elif zone is not None:
         hours, minutes = int(zone[1:3]), int(zone[-2:]) if len(zone) > 3 else 0
         if hours > 23 or minutes > 59:
             raise Rejected(f"{spec.name}: unreadable as a time")
         offset = timedelta(hours=hours, minutes=minutes)
-        tz = timezone(-offset if zone[0] == "-" else offset)
+        naive = naive.replace(tzinfo=timezone(-offset if zone[0] == "-" else offset))
+    return _microseconds(spec, naive, rules)
+
+
+def _microseconds(spec: Field, moment: datetime, rules: Rules) -> int:
+    if moment.tzinfo is None:
+        rules.had_zoneless = True
+        moment = moment.replace(tzinfo=rules.zone)
     try:
-        return (naive.replace(tzinfo=tz) - EPOCH) // timedelta(microseconds=1)
+        return (moment - EPOCH) // timedelta(microseconds=1)
     except OverflowError:
         raise Rejected(f"{spec.name}: unreadable as a time") from None
 

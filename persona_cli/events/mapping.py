@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Union
 
 from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.events.schema import FIELDS, KEY, Kind
 
 Path = tuple[str, ...]
+# Nested keys of the input; a leaf holds the canonical names read from it.
+Tree = dict[str, Union[tuple[str, ...], "Tree"]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,22 @@ class Mapping:
             place = place.get(key)
         return place
 
+    def tree(self) -> Tree:
+        """The paths as nested keys. A path that leads through another field's value adds nothing."""
+        tree: Tree = {}
+        for name, path in sorted(self.paths.items(), key=lambda entry: len(entry[1])):
+            place = tree
+            for key in path[:-1]:
+                below = place.setdefault(key, {})
+                if isinstance(below, tuple):
+                    break
+                place = below
+            else:
+                leaf = place.get(path[-1], ())
+                if isinstance(leaf, tuple):
+                    place[path[-1]] = (*leaf, name)
+        return tree
+
     def describe(self) -> dict[str, str]:
         """Canonical → theirs as text, for `--dry-run` and run manifests."""
         shown = {name: ".".join(path) for name, path in self.paths.items()}
@@ -59,8 +77,8 @@ def json_type(value: Any) -> str:
     """The JSON type of a Python value, in the words of a message."""
     if value is None:
         return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "an array"}
-    return names.get(type(value), "an object")
+    names = ((bool, "a boolean"), ((int, float), "a number"), (str, "text"), ((list, tuple), "an array"))
+    return next((name for types, name in names if isinstance(value, types)), "an object")
 
 
 def parse_flags(kind: Kind, flags: Sequence[str]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -112,11 +130,11 @@ def resolve(kind: Kind, present: Collection[Path], flags: Sequence[str], *, nest
             taken.add(chosen)
         elif nested:
             paths[spec.name] = spec.native_path
-    if kind == "events" and "event_type" not in constants and paths.get("value") == ("rating",):
-        if paths.get("event_type") not in seen:
-            paths.pop("event_type", None)
-            constants["event_type"] = "rating"
-            guessed.append("event_type")
+    ratings = kind == "events" and paths.get("value") == ("rating",)
+    if ratings and "event_type" not in constants and paths.get("event_type") not in seen:
+        paths.pop("event_type", None)
+        constants["event_type"] = "rating"
+        guessed.append("event_type")
     mapping = Mapping(kind, paths, constants, tuple(guessed))
     if seen:
         _require(mapping, seen)

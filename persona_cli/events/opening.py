@@ -6,21 +6,23 @@ import bz2
 import glob
 import gzip
 import io
+import math
 import queue
 import sys
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 import pyarrow as pa
 
 from persona_cli.errors import BadData, MissingInput
+from persona_cli.events.schema import MAX_RAW_BYTES
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 8 << 20
 BOM = b"\xef\xbb\xbf"
 # A compressed file may expand by `max_expansion`; below this many bytes nothing is refused (tiny files of zeros).
 FREE_EXPANSION = 256 << 20
@@ -42,16 +44,16 @@ class Input:
     format: Format
 
 
-@dataclass
+@dataclass(frozen=True)
 class Block:
-    """Whole lines: `data` ends with a newline; `line` and `offset` (bytes, uncompressed) are those of its first line."""
+    """Whole lines: `data` ends with a newline; `line` (from 1), `offset` (uncompressed bytes): its first line."""
 
     data: bytes
     line: int
     offset: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Damage:
     """What could not be read as lines: an over-long line, or the tail of a broken compressed stream."""
 
@@ -61,32 +63,35 @@ class Damage:
     raw: bytes
 
 
-@dataclass
+@dataclass(frozen=True)
 class Lines:
-    """An open input; iterate for its blocks, then look at `damage`."""
+    """An input as blocks of whole lines, with what was damaged in between, in the order of the file.
+
+    Raises BadData when a compressed input expands beyond `max_expansion`.
+    """
 
     source: Input
     max_line: int
     max_expansion: float
     block_bytes: int = BLOCK_BYTES
-    damage: list[Damage] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[Block | Damage]:
         """Blocks read one ahead in a thread: decompression and disk overlap with parsing."""
-        ahead: queue.Queue[Block | BaseException | None] = queue.Queue(maxsize=1)
+        ahead: queue.Queue[Block | Damage | BaseException | None] = queue.Queue(maxsize=1)
         stopped = threading.Event()
 
-        def put(thing: Block | BaseException | None) -> None:
+        def put(thing: Block | Damage | BaseException | None) -> None:
             while not stopped.is_set():
                 try:
-                    return ahead.put(thing, timeout=0.1)
+                    ahead.put(thing, timeout=0.1)
+                    break
                 except queue.Full:
                     continue
 
         def read() -> None:
             try:
-                for block in self._blocks():
-                    put(block)
+                for piece in self._pieces():
+                    put(piece)
                     if stopped.is_set():
                         return
                 put(None)
@@ -104,51 +109,62 @@ class Lines:
             stopped.set()
             thread.join()
 
-    def _blocks(self) -> Iterator[Block]:
-        carry, line, offset, first = b"", 1, 0, True
-        skipping: Damage | None = None
-        with opened(self.source) as (raw, stream):
-            size = self.source.path.stat().st_size if self.source.path and raw is not None else None
-            total = 0
+    def _pieces(self) -> Iterator[Block | Damage]:
+        carry: list[bytes] = []  # the begun last line
+        carried = 0
+        line, offset = 1, 0
+        skipping = False  # inside a line that was given up as too long
+        for number, (chunk, broken) in enumerate(self._chunks()):
+            if number == 0 and chunk.startswith(BOM):
+                chunk, offset = chunk[len(BOM) :], len(BOM)
+            if broken:
+                yield Damage(line, offset, broken, b"".join(carry)[:MAX_RAW_BYTES])
+                return
+            if skipping:
+                end = chunk.find(b"\n") + 1
+                offset += end or len(chunk)
+                if not end:
+                    continue
+                line, chunk, skipping = line + 1, chunk[end:], False
+            cut = chunk.rfind(b"\n") + 1
+            if cut:
+                data = b"".join([*carry, chunk[:cut]])
+                yield Block(data, line, offset)
+                line += data.count(b"\n")
+                offset += len(data)
+                carry, carried = [], 0
+            carry.append(chunk[cut:])
+            carried += len(chunk) - cut
+            if carried > self.max_line:
+                yield Damage(line, offset, too_long(self.max_line), b"".join(carry)[:MAX_RAW_BYTES])
+                offset += carried
+                carry, carried, skipping = [], 0, True
+        if carried:
+            yield Block(b"".join([*carry, b"\n"]), line, offset)
+
+    def _chunks(self) -> Iterator[tuple[bytes, str]]:
+        """(bytes, "") again and again, at last (b"", reason) if a compressed stream is broken."""
+        total = 0
+        with opened(self.source) as (compression, stream):
+            packed = self.source.path.stat().st_size if self.source.path and compression else None
+            allowed = math.inf if packed is None else max(FREE_EXPANSION, packed * self.max_expansion)
             while True:
                 chunk, broken = _read(stream, self.block_bytes)
-                if broken is not None and raw is None:
+                if broken is not None and compression is None:
                     raise broken
                 total += len(chunk)
-                if raw and size is not None and total > max(FREE_EXPANSION, size * self.max_expansion):
+                if total > allowed:
                     raise BadData(
                         f"{self.source.name}: expands to more than {self.max_expansion:g} times its size",
                         "raise ingest.max_expansion in persona.toml if the file is trusted",
                     )
-                if first:
-                    chunk = chunk.removeprefix(BOM)
-                    first = False
-                if not chunk:
-                    if broken is not None:
-                        self.damage.append(Damage(line, offset, f"broken {raw} stream: {_cause(broken)}", carry))
-                        carry = b""
-                    break
-                if skipping is not None:
-                    end = chunk.find(b"\n") + 1
-                    if not end:
-                        offset += len(chunk)
-                        continue
-                    offset, line, chunk, skipping = offset + end, line + 1, chunk[end:], None
-                cut = chunk.rfind(b"\n") + 1
-                if not cut:
-                    carry += chunk
-                    if len(carry) > self.max_line:
-                        skipping = Damage(line, offset, too_long(self.max_line), carry)
-                        self.damage.append(skipping)
-                        offset, carry = offset + len(carry), b""
-                    continue
-                data = carry + chunk[:cut] if carry else chunk[:cut] if cut < len(chunk) else chunk
-                carry = chunk[cut:]
-                yield Block(data, line, offset)
-                line += data.count(b"\n")
-                offset += len(data)
-            if carry:
-                yield Block(carry + b"\n", line, offset)
+                if chunk:
+                    yield chunk, ""
+                if broken is not None:
+                    cause = "ends early" if isinstance(broken, EOFError) or "end" in str(broken).lower() else "damaged"
+                    yield b"", f"{compression} stream {cause}"
+                if broken is not None or not chunk:
+                    return
 
 
 def _read(stream: IO[bytes], size: int) -> tuple[bytes, Exception | None]:
@@ -157,7 +173,7 @@ def _read(stream: IO[bytes], size: int) -> tuple[bytes, Exception | None]:
     had = 0
     read = getattr(stream, "read1", stream.read)
     try:
-        while had < size and (part := read(min(size - had, 4 << 20))):
+        while had < size and (part := read(min(size - had, 256 << 10))):
             parts.append(part)
             had += len(part)
     except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
@@ -187,7 +203,8 @@ def find(inputs: Sequence[str]) -> list[Input]:
         elif path.exists():
             files = [path]
         else:
-            files = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
+            matches = map(Path, glob.glob(text, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            files = sorted(match for match in matches if match.is_file())
             if not files:
                 raise MissingInput(f"{text}: no such file, folder or match")
         found += [Input(str(file), file, format_of(file.name) or "jsonl") for file in files]
@@ -222,7 +239,7 @@ class opened:
         if kind is None:
             return None, plain
         if kind == "gzip":
-            stream: IO[bytes] = gzip.GzipFile(fileobj=plain)
+            stream: IO[bytes] = gzip.GzipFile(fileobj=plain)  # type: ignore[assignment]
         elif kind == "bz2":
             stream = bz2.BZ2File(plain)
         else:
@@ -233,7 +250,3 @@ class opened:
     def __exit__(self, *_: object) -> None:
         for file in reversed(self._files):
             file.close()
-
-
-def _cause(error: BaseException) -> str:
-    return "ends early" if isinstance(error, EOFError) or "end" in str(error).lower() else "damaged"

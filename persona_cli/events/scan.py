@@ -1,0 +1,88 @@
+"""A block of lines as a numpy array of bytes: where its lines, quotes and separators lie, and which lines are plain.
+
+A *plain* line is valid UTF-8 without control characters and backslashes, so what stands between two of its quotes is
+the text itself. The fast reader looks at plain lines only; the others are judged one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Positions = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+NEWLINE, RETURN, TAB, BACKSLASH, FIRST_PRINTABLE = 10, 13, 9, 92, 32
+# Eight bytes are read at once from any position inside a line: the last lines need room behind them.
+PADDING = 16
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Lines and marks (quotes, or the separators of a table) of one block. Positions are bytes from its start."""
+
+    data: bytes
+    bytes: npt.NDArray[np.uint8]  # (size + PADDING,)
+    words: npt.NDArray[np.uint64]  # (size + PADDING - 7,): the eight bytes from each position, little-endian
+    starts: Positions  # (lines,)
+    ends: Positions  # (lines,) of the newlines
+    marks: Positions
+    first_mark: Positions  # (lines,) index into marks
+    mark_count: Positions  # (lines,)
+    plain: Mask  # (lines,)
+
+    def line(self, row: int) -> bytes:
+        """The bytes of one line, without its newline."""
+        return self.data[self.starts[row] : self.ends[row]]
+
+
+def scan(block: bytes, mark: int, longest: int) -> Scan:
+    """Scan whole lines (`block` ends with a newline) for the byte `mark`; a line over `longest` bytes is not plain."""
+    data = block + bytes(PADDING)
+    padded = np.frombuffer(data, np.uint8)
+    body = padded[: len(block)]
+    ends = np.flatnonzero(body == NEWLINE)
+    starts = np.empty_like(ends)
+    starts[0], starts[1:] = 0, ends[:-1] + 1
+    marks = np.flatnonzero(body == mark)
+    edges = np.searchsorted(marks, ends)
+    first_mark = np.concatenate(([0], edges[:-1])).astype(np.int64)
+    return Scan(
+        data, padded, _words(padded), starts, ends, marks, first_mark, edges - first_mark,
+        _plain(block, body, starts, ends, mark, longest),
+    )  # fmt: skip
+
+
+def _words(padded: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    view: Any = np.ndarray((len(padded) - 7,), dtype="<u8", buffer=padded.data, strides=(1,))
+    return view  # type: ignore[no-any-return]
+
+
+def _plain(
+    block: bytes, body: npt.NDArray[np.uint8], starts: Positions, ends: Positions, mark: int, longest: int
+) -> Mask:
+    plain: Mask = ends - starts <= longest
+    control = body < FIRST_PRINTABLE
+    if np.count_nonzero(control) > len(ends):
+        at = np.flatnonzero(control & (body != NEWLINE))
+        harmless = (body[at] == RETURN) & (body[np.minimum(at + 1, len(body) - 1)] == NEWLINE)
+        if mark == TAB:
+            harmless |= body[at] == TAB
+        plain[np.searchsorted(ends, at[~harmless])] = False
+    if b"\\" in block:
+        plain[np.searchsorted(ends, np.flatnonzero(body == BACKSLASH))] = False
+    if not block.isascii() and not _is_utf8(block):
+        for row in np.unique(np.searchsorted(ends, np.flatnonzero(body >= 128))):
+            plain[row] &= _is_utf8(block[starts[row] : ends[row]])
+    return plain
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
