@@ -13,7 +13,6 @@ from scipy import sparse
 from persona_cli.errors import BadData
 
 _SMALL = 4096  # bytes
-_PARTS = ("data", "indices", "indptr")
 
 
 def save_array(folder: Path, name: str, array: NDArray[Any]) -> None:
@@ -33,13 +32,15 @@ def load_array(folder: Path, name: str) -> NDArray[Any]:
 
 
 def save_sparse(folder: Path, name: str, matrix: sparse.csr_array) -> None:
-    """Three files, name.data.npy, name.indices.npy, name.indptr.npy, with indices of 64 bits where 32 don't do."""
-    for part in _PARTS:
-        save_array(folder, f"{name}.{part}", getattr(matrix, part))
+    """Three files, name.data.npy, name.indices.npy, name.indptr.npy; indices have 32 bits wherever these do."""
+    narrow = max(matrix.nnz, *matrix.shape) < 2**31
+    save_array(folder, f"{name}.data", matrix.data)
+    for part in ("indices", "indptr"):
+        save_array(folder, f"{name}.{part}", getattr(matrix, part).astype(np.int32 if narrow else np.int64))
 
 
 def load_sparse(folder: Path, name: str, shape: tuple[int, int]) -> sparse.csr_array:
-    data, indices, indptr = (load_array(folder, f"{name}.{part}") for part in _PARTS)
+    data, indices, indptr = (load_array(folder, f"{name}.{part}") for part in ("data", "indices", "indptr"))
     return sparse.csr_array((data, indices, indptr), shape=shape, copy=False)
 
 
