@@ -5,7 +5,7 @@ DEMO ?= persona-demo
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format docs bench clean
 
 # The main job on the sample data, from events to recommendations.
 demo: $(VENV)/.installed
@@ -25,6 +25,10 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The command reference, from the help pages.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate_cli.py
 
 # One benchmark: make bench ONLY=name. What each measures, and results: benchmarks/README.md
 bench: $(VENV)/.test
