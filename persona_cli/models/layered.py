@@ -1,0 +1,200 @@
+"""What is wanted in general and what is wanted by this user, weighed by how much is known of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from persona_cli.models.base import Floats, Histories, Model, Training
+from persona_cli.models.popular import CELL, Popular
+from persona_cli.models.topk import topk
+from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.workspace.settings import Settings
+
+AUTO_EVIDENCE = 3.0
+"""Events at which both weigh the same, where evidence is "auto" and nothing was compared."""
+DEPTH = 20
+"""A score is in units of the mean of the user's best 20, so that models of different scales can be added."""
+
+Columns = NDArray[np.int64]
+
+
+class Layered:
+    """A blend of the popular list of the user's context and an individual model: the serving default.
+
+        score = w · s_individual / m_individual + (1 - w) · s_popular / m_popular,   w = n / (n + evidence)
+
+    n is the number of the user's events with an item; m is the mean of the user's own top 20 of that model, hidden
+    items left out. Where the individual model says nothing (no history, or none that it knows) w is 0, so a new user
+    gets the popular list. Items that the individual model does not cover keep their popular part. A pseudo-count prior
+    of strength `evidence`, as in empirical-Bayes shrinkage (Efron & Morris 1975).
+    """
+
+    name: ClassVar[str] = "layered"
+    exact: ClassVar[bool] = True
+    items: pl.Series
+    """Items of both parts, sorted (n_items,)."""
+    evidence_: float
+    """Events at which both parts weigh the same."""
+
+    def __init__(self, popular: Popular, individual: Model | None = None, evidence: float | str = "auto") -> None:
+        self.popular = popular
+        self.individual = individual
+        self.evidence = evidence
+
+    @classmethod
+    def from_settings(cls, settings: Settings, individual: Model | None = None) -> Self:
+        """Unfitted, around an unfitted `individual`; None: the popular list alone."""
+        return cls(Popular.from_settings(settings), individual, settings.number_or_word("model.layered.evidence"))
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"evidence": self._evidence()}
+
+    def fit(self, training: Training) -> Self:
+        """Fit both parts."""
+        self.popular.fit(training)
+        if self.individual is not None:
+            self.individual.fit(training)
+        return self.joined()
+
+    def joined(self) -> Self:
+        """Take the parts as they are: fitted already, or loaded."""
+        self.evidence_ = self._evidence()
+        parts = [self.popular.items] if self.individual is None else [self.popular.items, self.individual.items]
+        self.items = parts[0] if len(parts) == 1 else union(parts[0], parts[1])
+        self._popular_places = positions(self.popular.items, self.items)  # (n_popular,)
+        if self.individual is not None:
+            self._places = positions(self.individual.items, self.items)  # (n_individual,)
+            self._columns = positions(self.items, self.individual.items)  # (n_items,), -1: not covered
+        return self
+
+    def scores(self, histories: Histories, hidden: sparse.csr_array | None = None) -> Floats:
+        """Scores (n_users, n_items); `hidden` (same shape) marks items that cannot be shown: they set no scale."""
+        n_users, n_items = len(histories.events), len(self.items)
+        hidden = sparse.csr_array((n_users, n_items), dtype=bool) if hidden is None else hidden
+        weights = self.weights(histories)
+        scores = np.zeros((n_users, n_items), dtype=np.float32)
+        if self.individual is not None and weights.any():
+            own = self.individual.scores(self._own(histories))  # (n_users, n_individual)
+            scale = top_means(own, with_columns(hidden, self._columns, len(self.individual.items)))
+            weights = np.where(scale > 0, weights, 0.0)
+            own *= (weights / np.where(scale > 0, scale, 1.0)).astype(np.float32)[:, None]
+            if own.shape == scores.shape:
+                scores = own
+            else:
+                scores[:, self._places] = own
+        self._add_popular(scores, 1.0 - weights, histories.context, hidden)
+        return scores
+
+    def weights(self, histories: Histories) -> NDArray[np.float64]:
+        """w of each user (n_users,): 0 where the individual model knows none of the history."""
+        if self.individual is None:
+            return np.zeros(len(histories.events))
+        known = np.diff(self._own(histories).rows.indptr) > 0
+        events = histories.events.astype(np.float64)
+        return np.where(known, events / np.maximum(events + self.evidence_, 1e-300), 0.0)
+
+    def save(self, folder: Path) -> None:
+        """Nothing of its own: the parts are artifacts that the manifest names, the evidence is a setting."""
+
+    @classmethod
+    def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
+        """From models/layered/<version>, whose manifest names the parts in the folders beside."""
+        # Imported here because the registry knows every model, this one included.
+        from persona_cli.models.registry import load_folder
+        from persona_cli.workspace.artifacts import read_manifest
+
+        parts = {
+            role: load_folder(folder.parents[1] / reference).model
+            for role, reference in read_manifest(folder)["parts"].items()
+        }
+        popular = parts["popular"]
+        assert isinstance(popular, Popular)
+        return cls(popular, parts.get("individual"), settings["evidence"]).joined()
+
+    def _evidence(self) -> float:
+        return AUTO_EVIDENCE if isinstance(self.evidence, str) else float(self.evidence)
+
+    def _own(self, histories: Histories) -> Histories:
+        """The same users over the vocabulary of the individual model."""
+        assert self.individual is not None
+        if len(self.individual.items) == len(self.items):
+            return histories
+        rows = with_columns(histories.rows, self._columns, len(self.individual.items))
+        return Histories(rows, histories.events, histories.context)
+
+    def _add_popular(
+        self, scores: Floats, weights: NDArray[np.float64], context: pl.DataFrame, hidden: sparse.csr_array
+    ) -> None:
+        """Add the popular part to `scores` (n_users, n_items), list by list: many users share one."""
+        lists, which = context_lists(self.popular, context)  # (n_lists, n_popular), (n_users,)
+        spread = np.zeros((len(lists), len(self.items)), dtype=np.float32)
+        spread[:, self._popular_places] = lists
+        scale = _shared_top_means(spread, which, hidden)
+        factors = (weights / np.where(scale > 0, scale, 1.0)).astype(np.float32)
+        order = np.argsort(which, kind="stable")
+        bounds = np.searchsorted(which[order], np.arange(len(lists) + 1))
+        for number in range(len(lists)):
+            for user in order[bounds[number] : bounds[number + 1]]:
+                scores[user] += factors[user] * spread[number]
+
+
+def context_lists(popular: Popular, context: pl.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
+    """The popular scores of each distinct context (n_lists, n_popular), and the list of each user (n_users,)."""
+    cells = context.select(pl.col(CELL).cast(pl.String))
+    distinct = cells.unique().sort(CELL, nulls_last=False)
+    which = cells.join(distinct.with_row_index("list"), on=CELL, how="left", nulls_equal=True, maintain_order="left")[
+        "list"
+    ]
+    n_lists = distinct.height
+    none = np.zeros(0, dtype=np.int64)
+    nobody = sparse.csr_array((none.astype(np.float32), (none, none)), shape=(n_lists, len(popular.items)))
+    lists = popular.scores(Histories(nobody, np.zeros(n_lists, dtype=np.int64), distinct))
+    return lists, which.to_numpy().astype(np.int64)
+
+
+def top_means(scores: Floats, hidden: sparse.csr_array) -> NDArray[np.float64]:
+    """Mean of each row's best `DEPTH` scores that are not hidden (n_users,); 0 where none is left."""
+    rows, columns = _entries(hidden)
+    kept = scores[rows, columns]
+    scores[rows, columns] = -np.inf
+    _, values = topk(scores, DEPTH)
+    scores[rows, columns] = kept
+    return _means(values)
+
+
+def _shared_top_means(lists: Floats, which: NDArray[np.int64], hidden: sparse.csr_array) -> NDArray[np.float64]:
+    """As `top_means` for users who share lists: each list is sorted as deep as its users hide items, plus 20."""
+    hides = np.diff(hidden.indptr)
+    means = np.zeros(len(which))
+    for number in np.unique(which):
+        users = np.flatnonzero(which == number)
+        best, values = topk(lists[[number]], DEPTH + int(hides[users].max(initial=0)))
+        rank = np.full(lists.shape[1], -1, dtype=np.int64)
+        rank[best[0]] = np.arange(best.shape[1])
+        rows, columns = _entries(hidden[users])
+        covered = rank[columns] >= 0
+        shown = np.broadcast_to(values, (len(users), values.shape[1])).copy()
+        shown[rows[covered], rank[columns[covered]]] = -np.inf
+        # Still in order, so the first 20 that are left are the best 20.
+        left = np.cumsum(shown > -np.inf, axis=1)
+        means[users] = _means(np.where(left <= DEPTH, shown, np.float32(-np.inf)))
+    return means
+
+
+def _means(values: Floats) -> NDArray[np.float64]:
+    """Row means without the -inf; at most 20 values a row that are not."""
+    there = values > -np.inf
+    sums = np.where(there, values, np.float32(0.0)).sum(axis=1, dtype=np.float64)
+    return np.asarray(sums / np.maximum(there.sum(axis=1), 1), dtype=np.float64)
+
+
+def _entries(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    return rows, matrix.indices

@@ -1,0 +1,203 @@
+"""The trained models of a workspace: saved as versions, found by name, and the one that is served.
+
+    models/<name>/<version>/manifest.json    name, version, settings, recipe, trained_until, parts, hashes of its files
+    models/latest.json                       {"model": "layered", "version": 7}: written last, names what is served
+
+Versions are whole numbers from 1 and never change. A model that is equal in every file and every word of its manifest
+to a version that is there is not saved again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from persona_cli.errors import BadData, MissingInput, UsageError, nearest
+from persona_cli.models.base import Model
+from persona_cli.models.ease import Ease
+from persona_cli.models.knn import Knn
+from persona_cli.models.layered import Layered
+from persona_cli.models.popular import Popular
+from persona_cli.workspace import artifacts
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.overview import model_versions
+from persona_cli.workspace.settings import Settings
+
+INDIVIDUAL: dict[str, type[Knn] | type[Ease]] = {"knn": Knn, "ease": Ease}
+"""Models that a layered model can be around, simplest first."""
+MODELS: dict[str, type[Popular] | type[Knn] | type[Ease] | type[Layered]] = {
+    "popular": Popular,
+    **INDIVIDUAL,
+    "layered": Layered,
+}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model as it was saved."""
+
+    name: str
+    version: int
+    model: Model
+    manifest: Mapping[str, Any]
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Of a layered model: `popular` and (unless it is the popular list alone) `individual`, as `ease/3`."""
+        return dict(self.manifest.get("parts", {}))
+
+    @property
+    def trained_until(self) -> datetime:
+        """Only events before this instant were learned from (UTC)."""
+        return datetime.fromisoformat(self.manifest["trained_until"]).astimezone(UTC)
+
+    def recipe(self, settings: Settings) -> Settings:
+        """`settings` with the model settings that it was trained by, before "auto" was resolved."""
+        return settings.with_flags(self.manifest["recipe"])
+
+
+def unfitted(name: str, settings: Settings, individual: str | None = None) -> Model:
+    """A model by the settings; `individual` names the one inside a layered model."""
+    if name == "layered":
+        inside = None if individual is None else INDIVIDUAL[known(individual, INDIVIDUAL)].from_settings(settings)
+        return Layered.from_settings(settings, inside)
+    return MODELS[known(name)].from_settings(settings)
+
+
+def known(name: str, names: Mapping[str, Any] = MODELS) -> str:
+    """`name`, if a model is called so; `UsageError` with the nearest name if not."""
+    if name not in names:
+        raise UsageError(f"there is no model {name!r}{nearest(name, names)}", "persona train --help")
+    return name
+
+
+def save_model(home: Home, model: Model, manifest: Mapping[str, Any]) -> int:
+    """Save a fitted model and answer its version, an older one where that is the same; call it under the lock `models`.
+
+    `manifest` is what else is to be known of it; it must not hold anything that differs between equal trainings.
+    """
+    versions = [int(version) for version in model_versions(home).get(model.name, ())]
+    version = max(versions, default=0) + 1
+    said = {"kind": "model", "name": model.name, "settings": dict(model.settings()), "exact": model.exact, **manifest}
+    folder = home.path("models", model.name)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with artifacts.scratch(folder) as trial:
+        model.save(trial)
+        stated = json.loads(json.dumps(artifacts.write_manifest(trial, said)))
+        for number in reversed(versions):
+            before = artifacts.read_manifest(folder / str(number))
+            if {key: value for key, value in before.items() if key != "version"} == stated:
+                return number
+        (trial / artifacts.MANIFEST).unlink()
+        with artifacts.publish(folder / str(version)) as beside:
+            for path in sorted(trial.iterdir()):
+                path.rename(beside / path.name)
+            text = json.dumps({"version": version, **stated}, indent=2, ensure_ascii=False) + "\n"
+            (beside / artifacts.MANIFEST).write_text(text, encoding="utf-8")
+    return version
+
+
+def load_model(home: Home, reference: str | None = None) -> Saved:
+    """The model that `reference` names: `ease` (its newest version), `ease/3`, or None for what is served.
+
+    `UsageError` for a name that no model has, `MissingInput` for one that was not trained, `BadData` where a file has
+    another size than the manifest states.
+    """
+    return load_folder(find(home, reference))
+
+
+def find(home: Home, reference: str | None = None) -> Path:
+    """The folder of that version."""
+    if reference is None:
+        reference = latest(home)
+        if reference is None:
+            raise MissingInput("no model has been trained yet", "persona train")
+    name, slash, version = reference.partition("/")
+    versions = model_versions(home).get(known(name), [])
+    if slash and not (version.isascii() and version.isdigit()):
+        raise UsageError(
+            f"{reference!r} is not a model; expected a name such as {name}, or {name}/3", "persona model list"
+        )
+    if not versions:
+        raise MissingInput(f"no {name} model has been trained yet", f"persona train --model {name}")
+    if slash and str(int(version)) not in versions:
+        shown = ", ".join(f"{name}/{number}" for number in versions[-5:])
+        raise MissingInput(f"there is no model {reference}; there are {shown}", "persona model list")
+    return home.path("models", name, str(int(version)) if slash else versions[-1])
+
+
+def load_folder(folder: Path) -> Saved:
+    """The model in a version's folder."""
+    manifest = artifacts.verify(folder, contents=False)
+    try:
+        name, version, settings = str(manifest["name"]), int(manifest["version"]), manifest["settings"]
+        kind = MODELS[name]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadData(f"{folder / artifacts.MANIFEST} does not describe a model ({error})", "persona train") from error
+    return Saved(name, version, kind.load(folder, settings), manifest)
+
+
+def latest(home: Home) -> str | None:
+    """What is served, as `layered/7`; None where nothing was trained."""
+    path = home.path("models", "latest.json")
+    try:
+        named = json.loads(path.read_bytes())
+        return f"{named['model']}/{int(named['version'])}"
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadData(f"{path} is damaged ({error})", "persona train") from error
+
+
+def set_latest(home: Home, version: int) -> None:
+    """Serve layered/`version` from now on; nothing is written where that is so already."""
+    if not home.path("models", "layered", str(version), artifacts.MANIFEST).is_file():
+        raise MissingInput(f"there is no model layered/{version}", "persona model list")
+    if latest_or_none(home) != f"layered/{version}":
+        text = json.dumps({"model": "layered", "version": version}) + "\n"
+        artifacts.write_text(home.path("models", "latest.json"), text)
+
+
+def latest_or_none(home: Home) -> str | None:
+    """As `latest`, where a damaged file counts as none: it is about to be replaced."""
+    try:
+        return latest(home)
+    except BadData:
+        return None
+
+
+def list_models(home: Home) -> list[dict[str, Any]]:
+    """One record a version, by name and version: model, version, latest, trained_until, parts, settings, bytes."""
+    serving = latest_or_none(home)
+    records = []
+    for name, versions in model_versions(home).items():
+        if name not in MODELS:
+            continue
+        for version in versions:
+            manifest = artifacts.read_manifest(home.path("models", name, version))
+            records.append(
+                {
+                    "model": name,
+                    "version": int(version),
+                    "latest": f"{name}/{version}" == serving,
+                    "trained_until": manifest.get("trained_until"),
+                    "parts": list(manifest.get("parts", {}).values()),
+                    "settings": manifest.get("settings", {}),
+                    "bytes": sum(int(entry["bytes"]) for entry in manifest["files"].values()),
+                }
+            )
+    return records
+
+
+def recipe_of(settings: Settings, names: Sequence[str]) -> dict[str, Any]:
+    """The settings that models of these names follow from, as JSON types: `model.gram.*` and `model.<name>.*`."""
+    prefixes = ("model.gram.", *(f"model.{name}." for name in names))
+    return {key: value for key, value in sorted(settings.values.items()) if key.startswith(prefixes)}
