@@ -16,7 +16,7 @@ RANKS = (
     ("profiles",),
     ("models",),
     ("serving", "feedback", "evaluation", "experiments", "privacy", "reports"),
-    ("api",),
+    ("api", "demo"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

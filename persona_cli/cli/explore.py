@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -12,15 +15,80 @@ from persona_cli.cli.common import (
     OutOption,
     chosen_format,
     command,
+    emit_json,
+    invocation,
     locate_home,
     out_stream,
+    printable,
     render,
 )
 from persona_cli.errors import UsageError
 
+DEMO = Path("persona-demo")
+
 
 def register(app: typer.Typer) -> None:
+    command(app, demo, panel="Data")
     command(app, sql, panel="Data")
+
+
+def demo(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Where; ./persona-demo if nothing is named.")
+    ] = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Run the main job on sample data, from events to lists, and say what was learned.
+
+    The data is made up: five months of a small product whose users' tastes are known. Every step is shown as the
+    command that does it. A folder that a demo filled before is brought up to date; another folder must be empty.
+
+    Examples:
+    persona demo
+    persona demo /tmp/demo --json
+    """
+    from persona_cli.demo.learned import page
+    from persona_cli.demo.steps import demo as run_demo
+
+    chosen = folder or invocation.workspace or DEMO
+    quiet = as_json or invocation.quiet
+
+    def tell(line: str) -> None:
+        if not quiet:
+            sys.stdout.write(printable(line) + "\n")
+            sys.stdout.flush()
+
+    found = run_demo(chosen, _perform, tell)
+    if as_json:
+        emit_json(found, out)
+        return
+    with out_stream(out) as stream:
+        stream.write("".join(f"{printable(line)}\n" for line in ["", *page(found)]).encode())
+
+
+def _perform(words: Sequence[str]) -> Any:
+    """Run one command in this process, and read the JSON that it prints; its errors are raised."""
+    import contextlib
+    import io
+    import json
+    from copy import copy
+
+    import typer.main
+
+    from persona_cli.cli.main import app
+
+    before = copy(invocation)
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    root = typer.main.get_command(app)
+    try:
+        with contextlib.redirect_stdout(printed), root.make_context("persona", ["--quiet", *words]) as ctx:
+            root.invoke(ctx)
+    finally:
+        vars(invocation).update(vars(before))
+    printed.flush()
+    text = printed.buffer.getvalue()
+    return json.loads(text) if text.strip() else None
 
 
 def sql(
@@ -39,8 +107,6 @@ def sql(
     persona sql "SELECT stage, count(*) AS users FROM profiles GROUP BY stage" --json
     persona sql "FROM items WHERE NOT available" --format csv --out gone.csv
     """
-    import sys
-
     from persona_cli.profiles.views import answering
 
     chosen = chosen_format(format, as_json)

@@ -1,0 +1,1 @@
+"""The main job on sample data: which steps, and what is learned from them."""
