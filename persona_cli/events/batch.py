@@ -14,6 +14,8 @@ from persona_cli.events.judge import Rejected, Rules, judge
 from persona_cli.events.scan import Positions
 from persona_cli.events.schema import MAX_RAW_BYTES, Kind, judged_schema
 
+Record = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -47,12 +49,13 @@ class Singly:
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
 
-    def add(self, line: int, offset: int, raw: bytes, record: Callable[[], dict[str, Any]]) -> None:
-        """Judge one record; `record` gives it or raises Rejected."""
+    def add(self, line: int, offset: int, raw: bytes | Callable[[], bytes], record: Callable[[], Record]) -> None:
+        """Judge one record; `record` gives it or raises Rejected, `raw` is its text."""
         try:
             row = judge(record(), self.rules)
         except Rejected as rejected:
-            self.rejects.append(Reject(line, offset, str(rejected), raw[:MAX_RAW_BYTES]))
+            text = raw if isinstance(raw, bytes) else raw()
+            self.rejects.append(Reject(line, offset, str(rejected), text[:MAX_RAW_BYTES]))
             return
         if self.rules.mapping.kind == "events":
             row["given"] = row["event_id"] is not None
@@ -62,7 +65,9 @@ class Singly:
         row["line"] = line
         self.rows.append(row)
 
-    def batch(self, read: int, many: pa.Table | None = None, lines: Positions | None = None, zoneless: int = 0) -> Batch:
+    def batch(
+        self, read: int, many: pa.Table | None = None, lines: Positions | None = None, zoneless: int = 0
+    ) -> Batch:
         """With `many` rows that were judged together (judged columns only), their line numbers and zone-less count."""
         kind = self.rules.mapping.kind
         singly = pa.Table.from_pylist(self.rows, schema=rows_schema(kind)) if self.rows else None

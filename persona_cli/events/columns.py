@@ -6,7 +6,8 @@ is left for `judge`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,8 +63,17 @@ class Columns:
             self.constants = None
         self.constant_zoneless = self.rules.had_zoneless
 
-    def fill(self, rows: Positions, slices: dict[str, Slice], props: Sequence[bytes | Slice]) -> None:
-        """Take those of `rows` (rising) whose fields at `slices` and bare numbers in `props` are all vouched for."""
+    def fill(
+        self,
+        rows: Positions,
+        slices: dict[str, Slice],
+        props: Callable[[Mask], pa.Array] | None,
+        bare: Sequence[Slice] = (),
+    ) -> None:
+        """Take those of `rows` (rising) that are vouched for: fields at `slices`, and `bare` numbers elsewhere.
+
+        `props` gives the props of those rows that a mask keeps.
+        """
         if self.constants is None:
             return
         good = np.ones(len(rows), bool)
@@ -71,9 +81,8 @@ class Columns:
         typed: dict[str, Numbers] = {}
         zoneless = np.full(len(rows), self.constant_zoneless)
         specs = {spec.name: spec for spec in FIELDS[self.rules.mapping.kind]}
-        for part in props:
-            if isinstance(part, Slice) and part.bare:
-                good &= _NUMBERS[number_states(self.scan, part)]
+        for slice_ in bare:
+            good &= _NUMBERS[number_states(self.scan, slice_)]
         for name, slice_ in slices.items():
             spec = specs[name]
             present[name] = slice_.end > slice_.start
@@ -92,7 +101,7 @@ class Columns:
             else:
                 return
         good &= self._complete(present, typed, len(rows))
-        rows, everything = rows[good], bool(good.all())
+        rows = rows[good]
         self.done[rows] = True
         self.zoneless[rows] = zoneless[good]
         for name, slice_ in slices.items():
@@ -102,12 +111,8 @@ class Columns:
             else:
                 starts, ends = self.texts.setdefault(name, (self.scan.starts.copy(), self.scan.starts.copy()))
                 starts[rows], ends[rows] = slice_.start[good], slice_.end[good]
-        if props and len(rows):
-            kept = [
-                part if isinstance(part, bytes) or everything else Slice(part.start[good], part.end[good], part.bare)
-                for part in props
-            ]
-            self.props.append((rows, joined(self.scan, kept)))
+        if props is not None and len(rows):
+            self.props.append((rows, props(good)))
 
     def table(self) -> tuple[Positions, pa.Table]:
         """The rows that are done, in the order of the lines, and their judged columns."""
@@ -183,12 +188,24 @@ def sliced(scan: Scan, start: Positions, end: Positions, *, null_empty: bool = F
     return pc.take(both, pa.array(np.arange(0, len(offsets), 2, dtype=np.int32), mask=mask), boundscheck=False)
 
 
-def joined(scan: Scan, parts: Sequence[bytes | Slice]) -> pa.Array:
-    """Constants and slices put together row by row."""
+def joined(scan: Scan, parts: Sequence[bytes | Slice], rows: Mask) -> pa.Array:
+    """Constants and slices put together, for the rows that the mask keeps."""
     columns = [
-        pa.scalar(part.decode()) if isinstance(part, bytes) else sliced(scan, part.start, part.end) for part in parts
+        pa.scalar(part.decode()) if isinstance(part, bytes) else sliced(scan, part.start[rows], part.end[rows])
+        for part in parts
     ]
     return pc.binary_join_element_wise(*columns, "")
+
+
+def members(scan: Scan, cells: dict[str, Slice], rows: Mask) -> pa.Array:
+    """JSON objects of those of the named texts that are not empty, null when all are; for rows that the mask keeps."""
+    kept = np.flatnonzero(rows)
+    texts = []
+    for name, cell in cells.items():
+        text = sliced(scan, cell.start[kept], cell.end[kept], null_empty=True)
+        texts.append(pc.binary_join_element_wise(f'{json.dumps(name, ensure_ascii=False)}:"', text, '"', ""))
+    inner = pc.binary_join_element_wise(*texts, ",", null_handling="skip")
+    return pc.if_else(pc.equal(inner, ""), None, pc.binary_join_element_wise("{", inner, "}", ""))
 
 
 def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.uint8]:
@@ -197,7 +214,7 @@ def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.uint8]:
     states = np.where((length > LONGEST_NUMBER) | (length < 1), _BAD, _START).astype(np.uint8)
     longest = int(length.max(initial=0, where=length <= LONGEST_NUMBER))
     for place in range(longest):
-        classes = _CLASSES[scan.bytes[np.minimum(slice_.start + place, len(scan.bytes) - 1)]]
+        classes = _CLASSES[scan.octets[np.minimum(slice_.start + place, len(scan.octets) - 1)]]
         states = np.where(place < length, _NEXT[states, classes], states)
     return states
 
@@ -205,7 +222,7 @@ def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.uint8]:
 def _good_text(scan: Scan, spec: Field, slice_: Slice) -> Mask:
     if slice_.bare:
         return _INTEGERS[number_states(scan, slice_)]
-    good: Mask = scan.bytes[slice_.start] != ord(" ")  # perhaps nothing but blanks
+    good: Mask = scan.octets[slice_.start] != ord(" ")  # perhaps nothing but blanks
     if spec.name in ID_FIELDS:
         good &= slice_.end - slice_.start <= MAX_ID_BYTES
     return good

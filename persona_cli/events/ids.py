@@ -20,12 +20,6 @@ import pyarrow.compute as pc
 from persona_cli.events.schema import HASH_VERSION
 
 SEPARATOR = "\x1f"
-_PARTS = ("event_type", "target", "item_id", "us", "bits", "session_id")
-_SQL = (
-    f"select coalesce(event_id, md5(concat_ws(chr({ord(SEPARATOR)}), '{HASH_VERSION}', coalesce(user_id, anon_id), "
-    + ", ".join(f"coalesce(cast({part} as varchar), '')" for part in _PARTS)
-    + "))) as event_id from events"
-)
 _local = threading.local()
 
 
@@ -42,14 +36,14 @@ def event_ids(rows: pa.Table) -> pa.Array:
     """The given ids of judged rows, with the missing ones made; text, no nulls."""
     if not rows.num_rows:
         return pa.array([], pa.string())
-    events = rows.select(["event_id", "user_id", "anon_id", "event_type", "target", "item_id", "session_id"])
-    events = events.append_column("us", pc.cast(rows["timestamp"], pa.int64()))
-    bits = [chunk.view(pa.int64()) for chunk in rows["value"].chunks]
-    events = events.append_column("bits", pa.chunked_array(bits, pa.int64()))
+    parts = [pc.coalesce(rows["user_id"], rows["anon_id"]), rows["event_type"], rows["target"], rows["item_id"]]
+    parts.append(pc.cast(pc.cast(rows["timestamp"], pa.int64()), pa.string()))
+    bits = pa.chunked_array([chunk.view(pa.int64()) for chunk in rows["value"].chunks], pa.int64())
+    parts += [pc.cast(bits, pa.string()), rows["session_id"]]
+    text = pc.binary_join_element_wise(HASH_VERSION, *parts, SEPARATOR, null_handling="replace", null_replacement="")
+    texts = pa.table({"event_id": rows["event_id"], "text": text})
     connection = getattr(_local, "connection", None)
     if connection is None:
         connection = _local.connection = duckdb.connect(config={"threads": 1})
-    connection.register("events", events)
-    made: pa.Table = connection.execute(_SQL).to_arrow_table()
-    connection.unregister("events")
+    made: pa.Table = connection.from_arrow(texts).project("coalesce(event_id, md5(text)) as event_id").to_arrow_table()
     return made["event_id"].combine_chunks()

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from persona_cli.events.batch import Batch, Singly
-from persona_cli.events.columns import Columns
+from persona_cli.events.columns import Columns, joined
 from persona_cli.events.judge import Rejected, Rules, parse_json
-from persona_cli.events.layouts import Layout, layout_of
+from persona_cli.events.layouts import Layout, Slice, layout_of
 from persona_cli.events.mapping import Path
 from persona_cli.events.opening import Block, too_long
-from persona_cli.events.scan import Positions, Scan, scan
+from persona_cli.events.scan import QUOTE, Positions, scan
 
-QUOTE = ord('"')
 # A layout costs about as much as judging this many lines; fewer lines alike are judged one by one.
 WORTHWHILE = 100
 # Attempts at layouts that turned out not worthwhile, per block, before the rest of it is judged one by one.
@@ -80,8 +79,9 @@ def _take(columns: Columns, layout: Layout, rows: Positions) -> Positions:
     fitting, slices = layout.fit(columns.scan, rows)
     if len(fitting):
         fields = {name: slices[number] for name, number in layout.fields.items()}
-        props = [part if isinstance(part, bytes) else slices[part] for part in layout.props]
-        columns.fill(fitting, fields, props)
+        parts = [part if isinstance(part, bytes) else slices[part] for part in layout.props]
+        bare = [part for part in parts if isinstance(part, Slice) and part.bare]
+        columns.fill(fitting, fields, partial(joined, columns.scan, parts) if parts else None, bare)
     return np.setdiff1d(rows, fitting, assume_unique=True)
 
 
@@ -91,18 +91,16 @@ def _record(raw: bytes, max_line: int) -> dict[str, Any]:
     return parse_json(raw)
 
 
-def present_paths(lines: Scan, most: int) -> tuple[set[Path], int]:
-    """Paths that are not null in the first `most` lines that are JSON objects, and the number of those lines."""
+def present_paths(block: bytes, most: int) -> tuple[set[Path], int]:
+    """Paths that are not null in the first `most` lines, and the number of lines looked at."""
     found: set[Path] = set()
-    objects = 0
-    for row in range(min(most, len(lines.starts))):
+    lines = block.split(b"\n", most)[:most]
+    for line in lines:
         try:
-            record = parse_json(lines.line(row))
+            found.update(_paths(parse_json(line), ()))
         except Rejected:
             continue
-        objects += 1
-        found.update(_paths(record, ()))
-    return found, objects
+    return found, len(lines)
 
 
 def _paths(record: dict[str, Any], above: Path) -> Iterator[Path]:

@@ -153,7 +153,7 @@ def props_text(record: dict[str, Any], tree: Tree) -> str | None:
         for name, value in nested.items():
             if value is not None:
                 rest[f"props.{name}" if name in rest else name] = value
-    return _json(rest) if rest else None
+    return json_text(rest) if rest else None
 
 
 def _rest(record: dict[str, Any], tree: Tree) -> dict[str, Any]:
@@ -170,12 +170,12 @@ def _rest(record: dict[str, Any], tree: Tree) -> dict[str, Any]:
     return left
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON text without spaces in which numbers are written as they came."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{_json(key)}:{_json(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{json_text(key)}:{json_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_json, value)) + "]"
+        return "[" + ",".join(map(json_text, value)) + "]"
     if isinstance(value, Number):
         return value.text
     if isinstance(value, float) and not math.isfinite(value):

@@ -216,9 +216,7 @@ class _Template:
         if any(self.tokens[other][:1] != b'"' for other in same_gap):
             raise _Unfit  # two numbers between the same quotes: where the first ends cannot be told
         behind = (
-            Anchor(quote, end - self.quotes[quote])
-            if quote < len(self.quotes)
-            else Anchor(None, end - len(self.line))
+            Anchor(quote, end - self.quotes[quote]) if quote < len(self.quotes) else Anchor(None, end - len(self.line))
         )
         return Value(Anchor(quote - 1, start - self.quotes[quote - 1]), behind, True)
 

@@ -1,7 +1,7 @@
 """A block of lines as a numpy array of bytes: where its lines, quotes and separators lie, and which lines are plain.
 
-A *plain* line is valid UTF-8 without control characters and backslashes, so what stands between two of its quotes is
-the text itself. The fast reader looks at plain lines only; the others are judged one by one.
+A *plain* line is valid UTF-8 without control characters and, in JSON, without backslashes, so what stands between two
+of its quotes is the text itself. The fast reader looks at plain lines only; the others are judged one by one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-NEWLINE, RETURN, TAB, BACKSLASH, FIRST_PRINTABLE = 10, 13, 9, 92, 32
+NEWLINE, RETURN, TAB, QUOTE, BACKSLASH, FIRST_PRINTABLE = b"\n"[0], b"\r"[0], b"\t"[0], b'"'[0], b"\\"[0], b" "[0]
 # Eight bytes are read at once from any position inside a line: the last lines need room behind them.
 PADDING = 16
 
@@ -25,7 +25,7 @@ class Scan:
     """Lines and marks (quotes, or the separators of a table) of one block. Positions are bytes from its start."""
 
     data: bytes
-    bytes: npt.NDArray[np.uint8]  # (size + PADDING,)
+    octets: npt.NDArray[np.uint8]  # (size + PADDING,)
     words: npt.NDArray[np.uint64]  # (size + PADDING - 7,): the eight bytes from each position, little-endian
     starts: Positions  # (lines,)
     ends: Positions  # (lines,) of the newlines
@@ -72,7 +72,7 @@ def _plain(
         if mark == TAB:
             harmless |= body[at] == TAB
         plain[np.searchsorted(ends, at[~harmless])] = False
-    if b"\\" in block:
+    if mark == QUOTE and b"\\" in block:
         plain[np.searchsorted(ends, np.flatnonzero(body == BACKSLASH))] = False
     if not block.isascii() and not _is_utf8(block):
         for row in np.unique(np.searchsorted(ends, np.flatnonzero(body >= 128))):

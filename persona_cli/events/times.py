@@ -36,7 +36,7 @@ def iso_times(scan: Scan, start: Positions, end: Positions, zone: tzinfo) -> tup
         at = start[rows]
         value, good = _local(scan, at, int(length), digits)
         if zone_length == 1:
-            good &= scan.bytes[at + length - 1] == ord("Z")
+            good &= scan.octets[at + length - 1] == ord("Z")
         elif zone_length == 6:
             shift, shift_good = _offset(scan, at + length - 8)
             value -= shift
@@ -76,7 +76,7 @@ def _local(scan: Scan, at: Positions, length: int, digits: int) -> tuple[Positio
         date, good = _pairs(scan.words[at], "dddd-dd-")
         middle, middle_good = _pairs(scan.words[at + 8], "dd?dd:dd")
         clock, clock_good = _pairs(scan.words[at + 11], "dd:dd:dd")
-        separator = scan.bytes[at + 10]
+        separator = scan.octets[at + 10]
         good &= middle_good & clock_good & ((separator == ord("T")) | (separator == ord(" ")))
         day, hour, minute, second = _pair(middle, 0), _pair(clock, 0), _pair(clock, 3), _pair(clock, 6)
         good &= (hour < 24) & (minute < 60) & (second < 60)
@@ -100,7 +100,7 @@ def _local(scan: Scan, at: Positions, length: int, digits: int) -> tuple[Positio
 def _offset(scan: Scan, at: Positions) -> tuple[Positions, Mask]:
     """`+HH:MM` in the last six of the eight bytes at `at`."""
     pairs, good = _pairs(scan.words[at], "???dd:dd")
-    sign = scan.bytes[at + 2]
+    sign = scan.octets[at + 2]
     good &= ((sign == ord("+")) | (sign == ord("-"))) & (_pair(pairs, 3) < 24) & (_pair(pairs, 6) < 60)
     minutes = _pair(pairs, 3) * 60 + _pair(pairs, 6)
     return np.where(sign == ord("-"), -minutes, minutes) * _MINUTE_US, good
@@ -128,5 +128,3 @@ def _pairs(words: Words, pattern: str) -> tuple[Words, Mask]:
 
 def _pair(pairs: Words, place: int) -> Positions:
     return ((pairs >> np.uint64(8 * place)) & np.uint64(0xFF)).astype(np.int64)
-
-
