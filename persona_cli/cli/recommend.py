@@ -2,8 +2,206 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from persona_cli.cli.common import (
+    AsOfOption,
+    Format,
+    FormatOption,
+    JsonOption,
+    OutOption,
+    chosen_format,
+    command,
+    invocation,
+    locate_home,
+    out_stream,
+    pairs,
+    render,
+    say,
+)
+from persona_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from persona_cli.serving.recommend import Recommendations
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="NAME[/V]", help="ease, or ease/3; default: what is served.")
+]
+TopOption = Annotated[
+    int | None,
+    typer.Option("--top", "-k", metavar="N", min=1, max=10_000, help="Items a list; default: recommend.top."),
+]
+ContextOption = Annotated[
+    list[str] | None,
+    typer.Option("--context", metavar="KEY=VALUE", help="device or country of everybody asked; may repeat."),
+]
+HoldoutOption = Annotated[
+    bool, typer.Option("--include-holdout", help="Personalise for the permanent holdout as well.")
+]
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    command(app, recommend, panel="Serve", everyday=True)
+    command(app, similar, panel="Serve")
+    command(app, score, panel="Serve")
+
+
+def recommend(
+    users: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Users to recommend to (text, CSV, JSON lines, Parquet).")
+    ] = None,
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", metavar="ID", help="One user; may repeat.")] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-", help="Rank exactly these items, or these (user_id, item_id) pairs."),
+    ] = None,
+    top: TopOption = None,
+    model: ModelOption = None,
+    as_of: AsOfOption = None,
+    context: ContextOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Add the reasons of every item.")] = False,
+    include_holdout: HoldoutOption = False,
+    format: FormatOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Recommend items to all known users, or to those given, sorted by user.
+
+    JSON lines by default: one object a user with items, scores, the model, what the list stands on (base) and how far
+    the user is known (stage). Unknown users get the popular list of their context. Nothing that a user has consumed or
+    blocked and nothing unavailable is in a list. Members of the permanent holdout get the list that is the same for
+    all, and say so.
+
+    Examples:
+    persona recommend > out.jsonl
+    persona recommend --users users.txt --top 10 --out lists.parquet --format parquet
+    persona recommend --user u42 --explain --format table
+    persona recommend --candidates hits.csv --context device=mobile
+    """
+    from persona_cli.events.lists import read_ids
+    from persona_cli.serving.recommend import recommend as serve
+    from persona_cli.workspace.moments import parse_moment
+    from persona_cli.workspace.runs import recording
+
+    chosen = chosen_format(format, as_json, "jsonl")
+    if users is not None and user:
+        raise UsageError("--users names a file and --user single users; give one of them")
+    if users == "-" and candidates == "-":
+        raise UsageError("--users and --candidates cannot both be standard input")
+    home = locate_home()
+    moment = None if as_of is None else parse_moment(as_of)
+    with recording(home, invocation.words, ids=user or ()) as run:
+        asked = read_ids(users, ["user_id"])["user_id"] if users is not None else None
+        if user:
+            import polars as pl
+
+            asked = pl.Series("user_id", user, dtype=pl.String)
+        listed: Any = None
+        if candidates is not None:
+            listed = read_ids(candidates, ["item_id"], ["user_id"])
+            listed = listed if "user_id" in listed.columns else listed["item_id"]
+        made = serve(
+            home,
+            users=asked,
+            candidates=listed,
+            top=top,
+            model=model,
+            as_of=moment,
+            context=pairs(context, "--context"),
+            explain=explain,
+            include_holdout=include_holdout,
+        )
+        run.counts |= {"users": made.users, "holdout": made.holdout, "model": made.model}
+        _write(made, chosen, out)
+    if out is not None:
+        say(f"{made.users:,} lists by {made.model} in {out}")
+
+
+def _write(made: Recommendations, format: Format, out: Path | None) -> None:
+    from persona_cli.serving.recommend import flat, write_lines
+
+    if format == "jsonl":
+        with out_stream(out) as stream:
+            for block in made.blocks:
+                write_lines(block, stream)
+        return
+    import polars as pl
+
+    blocks = list(made.blocks)
+    if format == "json":
+        records = [row for block in blocks for row in block.to_dicts()]
+        render([{k: v for k, v in row.items() if k != "holdout" or v} for row in records], "json", out)
+        return
+    rows = pl.concat([flat(block) for block in blocks]) if blocks else pl.DataFrame()
+    render(rows, format, out)
+
+
+def similar(
+    item: Annotated[str | None, typer.Argument(metavar="ITEM", help="An item.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="For every item.")] = False,
+    top: TopOption = None,
+    model: ModelOption = None,
+    format: FormatOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Show the items that go with an item, by the individual model inside what is served.
+
+    Examples:
+    persona similar i42
+    persona similar --all --top 5 --format csv --out similar.csv
+    """
+    if (item is None) == (not everything):
+        raise UsageError("name one item, or ask for --all", "persona similar --help")
+
+    from persona_cli.serving.similar import similar as find
+    from persona_cli.workspace.runs import recording
+
+    home = locate_home()
+    with recording(home, invocation.words) as run:
+        found = find(home, item, top=top, model=model)
+        run.counts |= {"rows": found.height}
+        render(found, chosen_format(format, as_json), out)
+
+
+def score(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Pairs: user_id, item_id (CSV, JSON lines, Parquet).")],
+    model: ModelOption = None,
+    as_of: AsOfOption = None,
+    context: ContextOption = None,
+    include_holdout: HoldoutOption = False,
+    format: FormatOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Score given pairs of user and item, in their order, on the scale of the lists.
+
+    Users of whom nothing is known, and the permanent holdout, get the score of the popular list; items that the model
+    has never seen get none. CSV by default.
+
+    Examples:
+    persona score pairs.csv > scored.csv
+    persona score pairs.jsonl --format jsonl --out scored.jsonl
+    """
+    from persona_cli.events.lists import read_ids
+    from persona_cli.serving.score import score as find
+    from persona_cli.workspace.moments import parse_moment
+    from persona_cli.workspace.runs import recording
+
+    home = locate_home()
+    moment = None if as_of is None else parse_moment(as_of)
+    with recording(home, invocation.words) as run:
+        given = read_ids(file, ["user_id", "item_id"])
+        scored = find(
+            home,
+            given,
+            model=model,
+            as_of=moment,
+            context=pairs(context, "--context"),
+            include_holdout=include_holdout,
+        )
+        run.counts |= {"pairs": scored.height, "without_score": scored["score"].null_count()}
+        render(scored, chosen_format(format, as_json, "csv"), out)

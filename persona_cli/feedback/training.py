@@ -1,0 +1,245 @@
+"""`persona train`: from events to saved models, and the layered one that is served.
+
+Without names, what fits the time limit is compared on a validation cut (`choosing`), fitted again on everything, and
+saved. With names, these are trained by rule or by the settings given. Either way latest.json names a layered model at
+the end: around the best of what was compared, or around what was named. It is written last, so a run that dies leaves
+what was served before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from persona_cli.errors import BadSettings, MissingInput, UsageError, nearest
+from persona_cli.evaluation.exams import after
+from persona_cli.feedback.choosing import Choice, choose
+from persona_cli.models import gram_store, registry
+from persona_cli.models.base import Model, Training
+from persona_cli.models.gram import Gram
+from persona_cli.models.interactions import interactions
+from persona_cli.models.layered import Layered
+from persona_cli.models.popular import Popular
+from persona_cli.models.preparing import popularity, prepare
+from persona_cli.profiles.history import history, signal_events
+from persona_cli.profiles.sync import sync
+from persona_cli.workspace import locks
+from persona_cli.workspace.declarations import BY_KEY
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Settings
+
+log = logging.getLogger("persona")
+# Speeds for estimates: fixed, so that what is trained never depends on how busy the machine is.
+_SOLVED_A_SECOND = 12e9  # multiplications of the inverse of EASE on one thread
+_SUMMED_A_SECOND = 15e6  # products of the item sums
+_MAY_BE_SET = ("model.", "train.", "compute.")
+_NEEDED = ("user_id", "item_id", "timestamp", "device", "country", "strength", "never", "consumed")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One model of a training."""
+
+    model: str
+    version: int
+    seconds: float
+    """Time of the last fit."""
+    validation: dict[str, Any] | None
+    """metric, value, low, high, users; None where nothing was compared."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training did."""
+
+    models: list[Trained]
+    latest: str
+    """What is served from now on, as `layered/7`."""
+    why: str
+    skipped: dict[str, str]
+    """Model → why it was not trained."""
+    users: int
+    items: int
+    events: int
+    headline: str | None
+    """The cut on which models were compared."""
+
+
+def train(
+    home: Home,
+    names: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    time_limit: float | None = None,
+    as_of: datetime | None = None,
+    wait: float = 0.0,
+) -> TrainReport:
+    """Train, save and serve; see above. `time_limit` in seconds, default train.time_limit.
+
+    Raises MissingInput where there is nothing to learn from, UsageError for an unknown name, Busy where another run
+    holds the models after `wait` seconds.
+    """
+    names = list(dict.fromkeys(registry.known(name) for name in names))
+    if names and time_limit is not None:
+        raise UsageError("--time-limit chooses what is trained, and --model names it; give one of them")
+    settings = home.settings.with_flags(hyper_parameters(overrides or {}, names))
+    with locks.hold(home, "models", "train", wait):
+        sync(home, wait=wait)
+        events = signal_events(home, as_of).select(_NEEDED).collect()
+        if not events.height:
+            when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
+            raise MissingInput(f"there are no events{when} to learn from", "persona ingest FILE")
+        training = _prepared(home, events, settings, as_of)
+        if not training.popularity.height:
+            raise MissingInput(
+                "no event has both an item and a strength above 0, so there is nothing to learn from",
+                "persona config show signals",
+            )
+        limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
+        wanted, skipped = _wanted(home, names, training, settings, limit)
+        choice = _chosen(events, settings, names, wanted)
+        return _saved(home, settings, training, events, as_of, wanted, skipped, choice)
+
+
+def hyper_parameters(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Full setting keys of what `--set` names: `model.ease.lambda`, `ease.lambda`, or `lambda` beside one --model.
+
+    BadSettings for anything else: signals are read again when lists are made, so they belong in persona.toml.
+    """
+    found = {}
+    for key, value in given.items():
+        candidates = [key, f"model.{key}"] + [f"model.{name}.{key}" for name in names[:1] if len(names) == 1]
+        full = next((name for name in candidates if name in BY_KEY), None)
+        if full is None:
+            may_be = [name for name in BY_KEY if name.startswith("model.")]
+            raise BadSettings(
+                f"--set {key}: no hyper-parameter has this name{nearest(key, may_be)}", "persona config show model"
+            )
+        if not full.startswith(_MAY_BE_SET):
+            raise BadSettings(
+                f"--set {full} is not a setting of models; profiles and lists follow from it too",
+                f"write {full} into persona.toml",
+            )
+        found[full] = value
+    return found
+
+
+def estimated_seconds(name: str, gram: Gram, settings: Settings) -> float:
+    """Time that one fit of an individual model takes on a common machine, by its size alone."""
+    if name == "ease":
+        n_items = min(len(gram.items), settings.whole("model.ease.max_items"))
+        return n_items**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
+    return 2.0 * gram.cells.nnz / _SUMMED_A_SECOND
+
+
+def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datetime | None) -> Training:
+    """All that models learn from; the stored Gram is brought up to date unless a past moment is asked for."""
+    if as_of is not None:
+        return prepare(events, settings, as_of)
+    matrix = interactions(history(home), settings)
+    gram = gram_store.current_gram(dataclasses.replace(home, settings=settings), matrix, settings)
+    return Training(matrix, gram, popularity(events), after(events))
+
+
+def _wanted(
+    home: Home, names: Sequence[str], training: Training, settings: Settings, limit: float
+) -> tuple[list[str], dict[str, str]]:
+    """The individual models to train, simplest first, and why others are not."""
+    named = [name for name in registry.INDIVIDUAL if name in names]
+    if named or list(names) == ["popular"]:
+        return named, {}
+    if len(training.gram.items) < 2:
+        return [], dict.fromkeys(registry.INDIVIDUAL, "fewer than two items have been wanted by anybody")
+    if names:  # layered by its name: around what it is around now
+        return [_served(home) or "knn"], {}
+    wanted: list[str] = []
+    skipped: dict[str, str] = {}
+    for name in registry.INDIVIDUAL:
+        needed = 2 * estimated_seconds(name, training.gram, settings)  # compared, then fitted on everything
+        if needed <= limit:
+            wanted.append(name)
+        else:
+            skipped[name] = f"would take about {needed:,.0f} s of the {limit:,.0f} s allowed (--time-limit)"
+    return wanted, skipped
+
+
+def _served(home: Home) -> str | None:
+    """The name of the individual model inside what is served now."""
+    try:
+        return registry.load_model(home).parts.get("individual", "").partition("/")[0] or None
+    except MissingInput:
+        return None
+
+
+def _chosen(events: pl.DataFrame, settings: Settings, names: Sequence[str], wanted: Sequence[str]) -> Choice:
+    """What to serve: compared where there is a choice, by rule where there is none."""
+    evidence = settings.number_or_word("model.layered.evidence")
+    if names and len(wanted) <= 1:
+        individual = wanted[0] if wanted else None
+        return Choice(individual, evidence, {}, 0, "", "named" if individual else "named: the popular list alone")
+    try:
+        return choose(events, settings, wanted, tune=not names)
+    except MissingInput as error:
+        individual = wanted[-1] if wanted else None
+        return Choice(individual, evidence, {}, 0, "", f"by rule, since nothing can be compared: {error.message}")
+
+
+def _saved(
+    home: Home,
+    settings: Settings,
+    training: Training,
+    events: pl.DataFrame,
+    as_of: datetime | None,
+    wanted: Sequence[str],
+    skipped: dict[str, str],
+    choice: Choice,
+) -> TrainReport:
+    """Fit on everything, save, and at last serve."""
+    said = {
+        "weights_digest": gram_store.weights_digest(settings),
+        "as_of": None if as_of is None else as_of.isoformat(),
+        "trained_until": after(events).isoformat(),
+        "users": len(training.interactions.users),
+        "events": events.height,
+    }
+    fitted: dict[str, Model] = {}
+    versions: dict[str, int] = {}
+    done: list[Trained] = []
+    for name in ("popular", *wanted):
+        began = time.monotonic()
+        model = fitted[name] = registry.unfitted(name, settings).fit(training)
+        seconds = time.monotonic() - began
+        recipe = registry.recipe_of(settings, [name])
+        versions[name] = registry.save_model(home, model, {**said, "recipe": recipe, "chosen": [], "parts": {}})
+        done.append(Trained(name, versions[name], round(seconds, 3), choice.validation(name)))
+    began = time.monotonic()
+    popular, inside = fitted["popular"], fitted.get(choice.individual or "")
+    assert isinstance(popular, Popular)
+    layered = Layered(popular, inside, choice.evidence).joined()
+    parts = {"popular": f"popular/{versions['popular']}"}
+    if choice.individual is not None:
+        parts["individual"] = f"{choice.individual}/{versions[choice.individual]}"
+    tuned = choice.evidence != settings.number_or_word("model.layered.evidence")
+    chosen = (["individual"] if choice.figures else []) + (["model.layered.evidence"] if tuned else [])
+    recipe = {**registry.recipe_of(settings, ["layered"]), "model.layered.evidence": choice.evidence}
+    exact = all(model.exact for model in fitted.values()) and not tuned
+    manifest = {**said, "recipe": recipe, "chosen": chosen, "parts": parts, "exact": exact}
+    version = registry.save_model(home, layered, manifest)
+    done.append(Trained("layered", version, round(time.monotonic() - began, 3), choice.validation("layered")))
+    registry.set_latest(home, version)
+    return TrainReport(
+        done,
+        f"layered/{version}",
+        choice.why,
+        skipped,
+        len(training.interactions.users),
+        len(layered.items),
+        events.height,
+        choice.headline or None,
+    )

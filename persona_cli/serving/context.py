@@ -1,0 +1,134 @@
+"""The users who are to get lists, as models see them: histories, contexts, what is hidden, who is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from persona_cli.errors import MissingInput, UsageError, nearest
+from persona_cli.models.base import Histories, Interactions
+from persona_cli.models.interactions import interactions, rows_for, seen_for
+from persona_cli.models.popular import CELL
+from persona_cli.models.vocabulary import positions
+from persona_cli.profiles import fold as folding
+from persona_cli.profiles import history as histories
+from persona_cli.profiles.buckets import buckets_of
+from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.read import contexts, stage_of
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Settings
+
+# Up to this many users are looked up in the files of their buckets; more are cheaper to pick from all.
+_FEW = 100_000
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Users asked, all aligned with `users`; an `Asked` of `models.ranking`."""
+
+    users: pl.Series
+    """user_id, distinct and sorted (n_users,)."""
+    matrix: Interactions
+    """Histories of those who have one."""
+    places: NDArray[np.int64]
+    """Row of each user in `matrix`, -1 without a history (n_users,)."""
+    context: pl.DataFrame
+    """device, country of each; null where unknown, and for the held out (n_users)."""
+    holdout: NDArray[np.bool_]
+    """Who gets the non-personalised list, whatever is known of them (n_users,)."""
+
+    def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
+        """What they are scored from; the held out as if nothing was known of them."""
+        rows = _rows(rows_for(self.matrix, vocabulary, settings), np.where(self.holdout, -1, self.places))
+        return Histories(rows, np.where(self.holdout, 0, self.evidence), self.context)
+
+    def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
+        """What they have consumed or never want to see, bool (n_users, n_items)."""
+        return _rows(seen_for(self.matrix, vocabulary), self.places)
+
+    @property
+    def evidence(self) -> NDArray[np.int64]:
+        """Events with an item of each user (n_users,)."""
+        return np.where(self.places >= 0, np.append(self.matrix.events, 0)[self.places], 0).astype(np.int64)
+
+    def stages(self, settings: Settings) -> pl.Series:
+        """context, cohort or individual, by the events that are made use of (n_users,)."""
+        events = pl.DataFrame({"n": np.where(self.holdout, 0, self.evidence)})
+        return events.select(stage_of(pl.col("n"), settings)).to_series()
+
+
+def audience(
+    home: Home,
+    users: pl.Series | None = None,
+    as_of: datetime | None = None,
+    context: Mapping[str, str] | None = None,
+    include_holdout: bool = False,
+) -> Audience:
+    """`users` (default: everyone with a profile) as they were before `as_of`; users of whom nothing is known too.
+
+    `context` replaces what is known of everybody's device or country. MissingInput where no user is known at all,
+    UsageError for a context that popularity is not counted by.
+    """
+    for name in context or {}:
+        if name not in CELL:
+            raise UsageError(f"--context {name}: popularity is not counted by that{nearest(name, CELL)}")
+    chosen = (everyone(home, as_of) if users is None else users).unique().sort().alias("user_id")
+    matrix = interactions(_history(home, None if users is None else chosen, as_of), home.settings)
+    held_out = np.zeros(len(chosen), dtype=bool) if include_holdout else in_holdout(home, chosen).to_numpy()
+    known = contexts(home, chosen, as_of).with_columns(
+        pl.lit(value, dtype=pl.String).alias(name) for name, value in (context or {}).items()
+    )
+    # The non-personalised list is one for all: the context is part of what is measured against it.
+    known = known.with_columns(pl.when(~pl.Series(held_out)).then(pl.col(CELL)).name.keep())
+    return Audience(chosen, matrix, positions(chosen, matrix.users), known, held_out)
+
+
+def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
+    """All users with an event (before `as_of`), sorted."""
+    if as_of is None:
+        users = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select("user_id").collect()["user_id"]
+    else:
+        keyed = histories.scan_events(home, as_of).select(histories.user_key())
+        users = keyed.unique().collect()["user_id"]
+    if not len(users):
+        when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
+        raise MissingInput(f"no user is known{when}", "persona ingest FILE")
+    return users.sort()
+
+
+def unavailable(home: Home, as_of: datetime | None = None) -> pl.Series:
+    """Items that the catalogue says are not to be had, sorted."""
+    if not tables.exists(home, "items"):
+        return pl.Series("item_id", [], dtype=pl.String)
+    from persona_cli.events.catalogue import current
+
+    return current(home, "items", as_of).filter(~pl.col("available"))["item_id"]
+
+
+def _history(home: Home, users: pl.Series | None, as_of: datetime | None) -> pl.DataFrame:
+    if users is None:
+        return histories.history(home, as_of)
+    mine = pl.col("user_id").is_in(users.implode())
+    if as_of is not None:
+        return histories.fold_history(histories.signal_events(home, as_of).filter(mine))
+    rows = tables.scan(home, histories.NAME, histories.SCHEMA, ["bucket"])
+    if len(users) <= _FEW:
+        buckets = buckets_of(users, home.settings.whole("profiles.buckets")).unique()
+        rows = rows.filter(pl.col("bucket").is_in(buckets.cast(pl.Int32).implode()))
+    return histories.summed(rows.filter(mine))
+
+
+def _rows(matrix: sparse.csr_array, places: NDArray[np.int64]) -> sparse.csr_array:
+    """The rows at `places` (n_users, n_columns); an empty one for -1."""
+    none: NDArray[Any] = np.zeros(0, dtype=np.int64)
+    empty = sparse.csr_array((none.astype(matrix.dtype), (none, none)), shape=(1, matrix.shape[1]))
+    padded = sparse.csr_array(sparse.vstack([matrix, empty], format="csr"))
+    return sparse.csr_array(padded[np.where(places >= 0, places, matrix.shape[0])])

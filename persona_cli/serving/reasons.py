@@ -1,0 +1,79 @@
+"""Why an item is in a list, in plain words: which of the user's own items speak for it, or that it is popular."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from persona_cli.models.layered import Layered
+from persona_cli.models.ranking import Lists
+from persona_cli.models.registry import Saved
+from persona_cli.models.vocabulary import positions
+from persona_cli.serving.context import Audience
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Settings
+
+MOST = 3
+"""Own items named for one recommendation."""
+
+
+class Reasons:
+    """Words for the entries of lists.
+
+    The individual models are linear in the history: an own item j speaks for item i with x_j W_ji. The largest positive
+    of these are named; where there is none, the item stands there by its popularity.
+    """
+
+    def __init__(self, home: Home, saved: Saved, asked: Audience, settings: Settings) -> None:
+        inside = saved.model.individual if isinstance(saved.model, Layered) else saved.model
+        self.weights = getattr(inside, "weights_", None) if inside is not None and inside.name != "popular" else None
+        self.items = saved.model.items if inside is None else inside.items
+        self.rows = asked.histories(self.items, settings).rows
+        self.context = asked.context
+        self.names = _names(home, self.items)
+
+    def of(self, lists: Lists, vocabulary: pl.Series) -> list[list[str]]:
+        """Reasons of every entry, list after list, best first (n_entries,)."""
+        places = positions(vocabulary, self.items)  # (n_vocabulary,)
+        told: list[list[str]] = []
+        for number, length in enumerate(lists.lengths):
+            user = lists.start + number
+            start, stop = self.rows.indptr[user : user + 2]
+            own, strengths = self.rows.indices[start:stop], self.rows.data[start:stop]
+            entries = places[lists.places[number, :length]]
+            speaks = self._speaks(own, strengths, entries)  # (n_own, n_entries)
+            for column in range(length):
+                best = np.argsort(-speaks[:, column], kind="stable")[:MOST] if len(own) else np.zeros(0, dtype=np.int64)
+                named = [self.names[own[row]] for row in best if speaks[row, column] > 0]
+                told.append([f"goes with {name}" for name in named] or [self._popular(user)])
+        return told
+
+    def _speaks(
+        self, own: NDArray[np.int32], strengths: NDArray[np.float32], entries: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        speaks = np.zeros((len(own), len(entries)), dtype=np.float32)
+        covered = entries >= 0
+        if self.weights is not None and len(own) and covered.any():
+            part = self.weights[own][:, entries[covered]]
+            dense = part.toarray() if isinstance(part, sparse.csr_array) else np.asarray(part)
+            speaks[:, covered] = dense * strengths[:, None]
+        return speaks
+
+    def _popular(self, user: int) -> str:
+        device, country = self.context.row(user)
+        where = "".join((f" on {device}" if device else "", f" in {country}" if country else ""))
+        return f"popular{where}"
+
+
+def _names(home: Home, items: pl.Series) -> list[str]:
+    """How people know each item: its title, else its id (n_items,)."""
+    if not tables.exists(home, "items"):
+        return items.to_list()
+    from persona_cli.events.catalogue import current
+
+    titles = current(home, "items").select("item_id", "title")
+    named = items.to_frame("item_id").join(titles, on="item_id", how="left", maintain_order="left")
+    return named.select(pl.coalesce("title", "item_id")).to_series().to_list()

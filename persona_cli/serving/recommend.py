@@ -1,0 +1,162 @@
+"""Lists for users: what is served, whom it is based on, and the frames that are written out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from persona_cli.models import registry
+from persona_cli.models.layered import Layered
+from persona_cli.models.popular import Popular
+from persona_cli.models.ranking import Lists, Ranking, ranking
+from persona_cli.models.registry import Saved
+from persona_cli.profiles.sync import behind
+from persona_cli.serving.context import Audience, audience, unavailable
+from persona_cli.serving.reasons import Reasons
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Settings
+
+log = logging.getLogger("persona")
+DIGITS = 5
+"""Significant digits of a score in lists: shares of popularity are small, so places after the point would not do."""
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """Lists to come, block by block, sorted by user."""
+
+    model: str
+    """What made them, as `layered/7`."""
+    users: int
+    holdout: int
+    """How many of them are held out."""
+    blocks: Iterator[pl.DataFrame]
+    """user_id, items (list of {item_id, score[, reasons]}), model, base, stage, holdout (true or null)."""
+
+
+def recommend(
+    home: Home,
+    *,
+    users: pl.Series | None = None,
+    candidates: pl.Series | pl.DataFrame | None = None,
+    top: int | None = None,
+    model: str | None = None,
+    as_of: datetime | None = None,
+    context: Mapping[str, str] | None = None,
+    explain: bool = False,
+    include_holdout: bool = False,
+) -> Recommendations:
+    """The `top` best items of every user (default: all who are known), best first.
+
+    Unknown users get the popular list. Nothing consumed, blocked or unavailable is in a list. `candidates` are the
+    items to rank, or pairs (user_id, item_id). `model` is a reference such as `ease/3`; where it says nothing the
+    popular list goes on. MissingInput where nothing was trained or nobody is known.
+    """
+    saved = registry.load_model(home, model)
+    if as_of is None and (reason := behind(home)) is not None:
+        log.warning("the profiles are behind the events (%s); run: persona profile build", reason)
+    if as_of is not None and saved.trained_until > as_of:
+        log.warning(
+            "%s was trained on events after %s; for a model of then: persona train --as-of", saved.reference, as_of
+        )
+    asked = audience(home, users, as_of, context, include_holdout)
+    settings = saved.recipe(home.settings)
+    popular, fill = _popular(home, saved)
+    made = ranking(
+        saved.model,
+        asked,
+        top or settings.whole("recommend.top"),
+        settings,
+        fill=fill,
+        only=candidates,
+        never=unavailable(home, as_of),
+    )
+    labels = pl.DataFrame(
+        {
+            "user_id": asked.users,
+            "model": pl.repeat(saved.reference, len(asked.users), eager=True),
+            "base": bases(saved, popular, asked, settings),
+            "stage": asked.stages(settings),
+            "holdout": pl.Series(asked.holdout).replace_strict({True: True, False: None}, return_dtype=pl.Boolean),
+        }
+    )
+    reasons = Reasons(home, saved, asked, settings) if explain else None
+    return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), _frames(made, labels, reasons))
+
+
+def _popular(home: Home, saved: Saved) -> tuple[str, Popular | None]:
+    """The popular list behind a model: its reference and, where the model has none inside, the list to fill with."""
+    if saved.name == "popular":
+        return saved.reference, None
+    if isinstance(saved.model, Layered):
+        return saved.parts["popular"], None
+    found = registry.load_model(home, "popular")
+    assert isinstance(found.model, Popular)
+    return found.reference, found.model
+
+
+def bases(saved: Saved, popular: str, asked: Audience, settings: Settings) -> pl.Series:
+    """What each user's list stands on: the individual model, as `ease/3`, or the popular list (n_users,)."""
+    individual = saved.parts.get("individual") if isinstance(saved.model, Layered) else saved.reference
+    if individual is None or saved.name == "popular":
+        return pl.repeat(popular, len(asked.users), eager=True).alias("base")
+    histories = asked.histories(saved.model.items, settings)
+    own = saved.model.weights(histories) > 0 if isinstance(saved.model, Layered) else np.diff(histories.rows.indptr) > 0
+    personal = pl.DataFrame({"own": own})
+    return personal.select(pl.when("own").then(pl.lit(individual)).otherwise(pl.lit(popular))).to_series().alias("base")
+
+
+def _frames(made: Ranking, labels: pl.DataFrame, reasons: Reasons | None) -> Iterator[pl.DataFrame]:
+    for lists in made.blocks:
+        told = None if reasons is None else reasons.of(lists, made.vocabulary)
+        block = labels.slice(lists.start, len(lists.places))
+        yield block.insert_column(1, _nested(lists, made.vocabulary, told))
+
+
+def _nested(lists: Lists, vocabulary: pl.Series, told: list[list[str]] | None) -> pl.Series:
+    """The lists as a column of lists of {item_id, score[, reasons]} (n_users,)."""
+    there = (lists.scores > -np.inf).ravel()
+    columns: list[pl.Series] = [
+        vocabulary.gather(lists.places.ravel()[there]).rename("item_id"),
+        rounded(lists.scores.ravel()[there]).rename("score"),
+    ]
+    if told is not None:
+        columns.append(pl.Series("reasons", told, dtype=pl.List(pl.String)))
+    ends = np.concatenate(([0], np.cumsum(lists.lengths)))
+    return nested(columns, ends).alias("items")
+
+
+def nested(columns: list[pl.Series], ends: NDArray[np.int64]) -> pl.Series:
+    """Consecutive rows of `columns` as lists of structs; `ends` (n_lists + 1,) says where each begins and ends."""
+    entries = pl.DataFrame(columns).to_struct("entries").rechunk().to_arrow()
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(ends), entries)))
+
+
+def rounded(scores: NDArray[Any]) -> pl.Series:
+    """Scores to `DIGITS` significant digits, rounded in float64 so that they print short."""
+    return pl.Series(scores.astype(np.float64)).to_frame("s").select(pl.col("s").round_sig_figs(DIGITS)).to_series()
+
+
+def flat(block: pl.DataFrame) -> pl.DataFrame:
+    """One row an entry: user_id, rank, item_id, score[, reasons], model, base, stage, holdout."""
+    numbered = block.with_columns(rank=pl.int_ranges(1, pl.col("items").list.len() + 1))
+    rows = numbered.explode("items", "rank").drop_nulls("items").unnest("items")
+    if "reasons" in rows.columns:
+        rows = rows.with_columns(pl.col("reasons").list.join("; "))
+    first = ["user_id", "rank", "item_id", "score", *(["reasons"] if "reasons" in rows.columns else [])]
+    return rows.select(*first, "model", "base", "stage", pl.col("holdout").fill_null(False))
+
+
+def write_lines(block: pl.DataFrame, stream: IO[bytes]) -> None:
+    """One JSON object a user; `holdout` is there only where it is true."""
+    lines = block.write_ndjson().encode()
+    # A quote inside a value is escaped, so these bytes can be nothing but the end of a line.
+    stream.write(lines.replace(b',"holdout":null}\n', b"}\n"))
