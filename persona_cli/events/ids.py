@@ -1,6 +1,6 @@
 """The id of an event that came without one: part of the workspace format, the same for ever.
 
-md5, in hexadecimal, of these texts joined by the unit separator (chr 31), a null being the empty text: the hash version,
+md5, in hexadecimal, of these texts joined by the unit separator (chr 31), null being the empty text: hash version,
 user_id or else anon_id, event_type, target, item_id, timestamp in microseconds since 1970, the value, session_id. The
 value is written as the signed whole number whose 64 bits are those of the IEEE double (2.5 → 4612811918334230528), so
 that no way of printing decimals matters. Identical rows of one file have the same id here; the store numbers them.

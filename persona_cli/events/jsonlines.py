@@ -27,7 +27,7 @@ Layouts = dict[int, list[Layout]]
 
 
 def new_layouts() -> Layouts:
-    """An empty collection, to be passed to every block of one input: later blocks repeat the layouts of earlier ones."""
+    """An empty collection, for all blocks of one input: later blocks repeat the layouts of earlier ones."""
     return defaultdict(list)
 
 
@@ -60,8 +60,8 @@ def fill(columns: Columns, layouts: Layouts) -> None:
         if tallies[quotes] < WORTHWHILE:
             break
         rows = plain[counts == quotes]
-        for layout in list(layouts[quotes]):
-            rows = _take(columns, layout, rows)
+        for known in list(layouts[quotes]):
+            rows = _take(columns, known, rows)
         while len(rows) >= WORTHWHILE and patience:
             layout = layout_of(lines.line(int(rows[0])), columns.rules.tree)
             before = len(rows)
