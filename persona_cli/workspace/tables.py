@@ -66,6 +66,10 @@ class Table:
         history = self._delta.history(1)
         return dict(history[0]) if history else {}
 
+    def history(self) -> list[dict[str, Any]]:
+        """What every commit that is still in the log said of itself, the newest first."""
+        return [dict(commit) for commit in self._delta.history()]
+
     def applied(self, app: str) -> int | None:
         """The number that the last commit of `app` carried (Delta's application transaction), None if none did."""
         return self._delta.transaction_version(app)
@@ -76,17 +80,21 @@ class Table:
         return scan_files(self.root, self.schema, self.partition_by, chosen)
 
     def write(self, rows: pl.DataFrame | pa.Table, partition: Mapping[str, Any] | None = None) -> File:
-        """Write rows as one new file, flushed to disk and in no table until `commit`. Safe to call from threads."""
+        """Write rows as one new file, flushed to disk and in no table until `commit`. Safe to call from threads.
+
+        A text column may come as a dictionary of texts.
+        """
         values = {name: str((partition or {})[name]) for name in self.partition_by}
         names = [name for name in self.schema.names if name not in self.partition_by]
         table = (rows if isinstance(rows, pa.Table) else rows.to_arrow()).select(names)
-        table = table.cast(pa.schema([self.schema.field(name) for name in names]))
+        table = _as_declared(table, pa.schema([self.schema.field(name) for name in names]))
         folder = "/".join(f"{name}={value}" for name, value in values.items())
         relative = (f"{folder}/" if folder else "") + f"part-{time.time_ns():020d}-{secrets.token_hex(8)}.parquet"
         path = self.root / relative
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            pq.write_table(table, path, compression="zstd", compression_level=_COMPRESSION_LEVEL)
+            # Without the Arrow schema a column is read back as what it is declared, also if it came as a dictionary.
+            pq.write_table(table, path, compression="zstd", compression_level=_COMPRESSION_LEVEL, store_schema=False)
             _flush(path)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -127,7 +135,7 @@ class Table:
         # A number of our own makes two blind appends conflict, which Delta would let through.
         ours = "persona-writer"
         numbers = {ours: (self.applied(ours) or 0) + 1, **(apps or {})}
-        for folder in {(self.root / file.path).parent for file in add}:
+        for folder in {(self.root / file.path).parent for file in add} | {self.root}:
             artifacts.sync_folder(folder)
         try:
             self._delta.create_write_transaction(
@@ -146,8 +154,10 @@ class Table:
             raise Busy(
                 f"another run changed {self.root.name} meanwhile; nothing was written", "run the same command again"
             ) from error
+        version = self.version + 1  # exactly: a commit from an overtaken snapshot is refused
+        _flush(self.root / "_delta_log" / f"{version:020d}.json")
         artifacts.sync_folder(self.root / "_delta_log")
-        return self.version + 1  # exactly: a commit from an overtaken snapshot is refused
+        return version
 
     def changes(self, since: int) -> tuple[list[File], list[File]] | None:
         """Files added and removed since version `since`; None when that version's log is gone."""
@@ -208,9 +218,7 @@ def scan(home: Home, name: str, schema: pa.Schema, partition_by: Sequence[str] =
     return table.scan() if table else scan_files(home.path(name), schema, partition_by, [])
 
 
-def scan_files(
-    root: Path, schema: pa.Schema, partition_by: Sequence[str], files: Sequence[File]
-) -> pl.LazyFrame:
+def scan_files(root: Path, schema: pa.Schema, partition_by: Sequence[str], files: Sequence[File]) -> pl.LazyFrame:
     """Rows of `files` in the column order of `schema`."""
     empty = pl.DataFrame(pl.from_arrow(schema.empty_table()))
     if not files:
@@ -241,6 +249,15 @@ def vacuum(home: Home) -> int:
 def _all(home: Home) -> list[tuple[str, Table]]:
     names = sorted(path.parent.name for path in home.root.glob("*/_delta_log"))
     return [(name, table) for name in names if (table := open_table(home, name)) is not None]
+
+
+def _as_declared(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = []
+    for field in schema:
+        column = table[field.name]
+        of_texts = pa.types.is_dictionary(column.type) and column.type.value_type == field.type
+        columns.append(column if of_texts else column.cast(field.type))
+    return pa.table(columns, names=schema.names)
 
 
 def _files_of(delta: DeltaTable, partition_by: Sequence[str]) -> list[File]:

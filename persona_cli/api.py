@@ -1,0 +1,192 @@
+"""The verbs of the command line for a notebook or a program: polars frames and plain dataclasses out.
+
+from persona_cli import Workspace
+
+shop = Workspace.create("shop")
+shop.ingest("events/*.jsonl.gz")
+shop.profiles().collect()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_cli.workspace import home as homes
+from persona_cli.workspace import locks, runs
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.moments import moment_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from persona_cli.events.dedupe import Policy
+    from persona_cli.events.ingest import Progress, Report
+    from persona_cli.events.opening import Format
+    from persona_cli.events.retry import Retried
+    from persona_cli.events.schema import Kind
+    from persona_cli.profiles.sync import Synced
+
+Moment = str | date | datetime | None
+
+
+class Workspace:
+    """An existing workspace: the folder named, else $PERSONA_WORKSPACE, else the nearest; MissingInput without one."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.home: Home = homes.locate(path)
+
+    @classmethod
+    def of(cls, home: Home) -> Workspace:
+        """The workspace of a `Home` that is open already."""
+        made = cls.__new__(cls)
+        made.home = home
+        return made
+
+    @classmethod
+    def create(cls, path: str | Path) -> Workspace:
+        """Make the folder a workspace; one that is there stays as it is."""
+        return cls.of(homes.create(Path(path).expanduser()))
+
+    @classmethod
+    def find_or_create(cls, path: str | Path | None = None) -> Workspace:
+        """As `Workspace(path)`, but where none is named and none is found, ./persona-workspace is created."""
+        return cls.of(homes.find_or_create(path))
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.home.root)!r})"
+
+    def ingest(
+        self,
+        *inputs: str | Path,
+        kind: Kind = "events",
+        maps: Sequence[str] = (),
+        format: Format | None = None,
+        max_rejected: float | None = None,
+        on_duplicate: Policy | None = None,
+        wait: float = 0.0,
+        profiles: bool = True,
+        progress: Progress | None = None,
+        words: Sequence[str] | None = None,
+    ) -> Report:
+        """Read files of events or of a catalogue, and bring the profiles up to date (unless `profiles` is False).
+
+        `words` is the command as the run manifest names it. Raises what `events.ingest.ingest` raises.
+        """
+        from persona_cli.events.ingest import ingest
+
+        names = [str(name) for name in inputs]
+        with (
+            runs.recording(self.home, words or ["ingest", *names]) as run,
+            locks.hold(self.home, "tables", "ingest", wait),
+        ):
+            report = ingest(
+                self.home,
+                names,
+                kind=kind,
+                maps=maps,
+                format=format,
+                max_rejected=max_rejected,
+                on_duplicate=on_duplicate,
+                progress=progress,
+                run=run.id,
+            )
+            counted = ("read", "accepted", "duplicates", "rejected", "dropped", "replaced", "users", "items", "version")
+            run.counts = {name: getattr(report, name) for name in counted}
+            run.counts["ingested_at"] = report.ingested_at.isoformat()
+            if profiles and kind == "events" and report.version is not None:
+                self.sync()
+        return report
+
+    def undo(self, run: str = "latest", *, wait: float = 0.0, profiles: bool = True, words: Sequence[str] = ()) -> int:
+        """Take back what an ingest added, and bring the profiles up to date; answers how many rows were removed."""
+        from persona_cli.events.undo import find, undo
+
+        full = find(self.home, run)
+        with (
+            runs.recording(self.home, words or ["ingest", "undo", full]) as record,
+            locks.hold(self.home, "tables", "ingest undo", wait),
+        ):
+            removed = undo(self.home, full)
+            record.counts = {"undone": full, "removed": removed}
+            if profiles and removed:
+                self.sync()
+        return removed
+
+    def retry(
+        self,
+        *,
+        maps: Sequence[str] = (),
+        where: dict[str, str | None] | None = None,
+        wait: float = 0.0,
+        profiles: bool = True,
+        words: Sequence[str] = (),
+    ) -> Retried:
+        """Judge quarantined lines again by the rules of now; what passes is taken in and leaves the quarantine."""
+        from persona_cli.events.retry import retry
+
+        with (
+            runs.recording(self.home, words or ["quarantine", "retry"]) as run,
+            locks.hold(self.home, "tables", "quarantine retry", wait),
+        ):
+            done = retry(self.home, maps=maps, where=where, run=run.id)
+            run.counts = {name: value for name, value in vars(done).items() if isinstance(value, int)}
+            if profiles and done.accepted:
+                self.sync()
+        return done
+
+    def quarantine(self, by: Sequence[str] = ("run", "source", "reason")) -> pl.DataFrame:
+        """How many rejected lines are kept for each combination of `by`, with `first_line`, newest and most first."""
+        from persona_cli.events.quarantine import groups
+
+        return groups(self.home, by)
+
+    def rejected(self, **where: str | None) -> pl.DataFrame:
+        """The rejected lines themselves: run, kind, source, line, offset, reason, raw (bytes), rejected_at."""
+        from persona_cli.events.quarantine import lines
+
+        return lines(self.home, where).collect()
+
+    def events(self, as_of: Moment = None) -> pl.LazyFrame:
+        """Stored events before `as_of`, in no order."""
+        from persona_cli.events.store import scan_events
+
+        return scan_events(self.home, moment_of(as_of))
+
+    def catalogue(self, kind: Kind, as_of: Moment = None) -> pl.DataFrame:
+        """Items, users or accounts as they are at `as_of`: one row an id, sorted by id."""
+        from persona_cli.events.catalogue import current
+
+        return current(self.home, kind, moment_of(as_of))
+
+    def sync(self, rebuild: bool = False) -> Synced:
+        """Bring the profiles up to date with the events; `ingest` and `undo` do it by themselves."""
+        from persona_cli.profiles.sync import sync
+
+        return sync(self.home, rebuild)
+
+    def profiles(self) -> pl.LazyFrame:
+        """One row a user, derived columns included."""
+        from persona_cli.profiles.read import profiles
+
+        return profiles(self.home)
+
+    def profile(self, user: str, as_of: Moment = None) -> dict[str, Any]:
+        """What is known of one user, at `as_of` if given."""
+        from persona_cli.profiles.read import profile
+
+        return profile(self.home, user, moment_of(as_of))
+
+    def history(self, as_of: Moment = None) -> pl.DataFrame:
+        """Strength of each user, item and day (thousandths), sorted."""
+        from persona_cli.profiles.history import history
+
+        return history(self.home, moment_of(as_of))
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """The answer to one SELECT over the workspace's tables."""
+        from persona_cli.profiles.views import ask
+
+        return ask(self.home, query)

@@ -1,0 +1,279 @@
+"""Files of events or of a catalogue into the workspace: all of one command in one commit, or nothing of it.
+
+A file with too many rejected lines is refused, and with it the command: nothing is stored, and its rejected lines,
+which are still in the user's file, are shown instead of kept. Otherwise the rejected lines go to the quarantine, which
+is committed first: it knows its lines again, so a run killed between the two commits is completed by the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, get_args
+
+import pyarrow as pa
+
+from persona_cli.errors import BadData, UsageError, nearest
+from persona_cli.events import opening, reading
+from persona_cli.events.catalogue import CatalogueStore
+from persona_cli.events.dedupe import Policy
+from persona_cli.events.opening import Format, Input
+from persona_cli.events.quarantine import Rejections
+from persona_cli.events.reading import Reject
+from persona_cli.events.schema import Kind, judged_schema
+from persona_cli.events.store import EventStore
+from persona_cli.events.undo import undo
+from persona_cli.workspace import locks
+from persona_cli.workspace.home import Home
+
+__all__ = ["Planned", "Reason", "Report", "ingest", "masked", "plan", "take", "undo"]
+
+DAY_US = 86_400_000_000
+# Fewer rejected lines than this never refuse a file, whatever their share.
+ALWAYS_ALLOWED = 20
+COMMONEST = 5
+log = logging.getLogger("persona")
+Progress = Callable[[float], None]
+
+
+class Reason(NamedTuple):
+    """Why lines were rejected: how many, and one of them with its values masked."""
+
+    reason: str
+    lines: int
+    example: str
+    place: str
+
+
+@dataclass
+class Report:
+    """What an ingest did. `read` = accepted + duplicates + rejected + what `dropped` adds up to.
+
+    `users`, `items`, `first`, `last` are of the accepted rows; `replaced` counts the duplicates whose values took the
+    place of stored ones (keep-last).
+    """
+
+    run: str
+    ingested_at: datetime
+    read: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    users: int = 0
+    items: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    seconds: float = 0.0
+    reasons: list[Reason] = field(default_factory=list)
+    replaced: int = 0
+    zoneless: int = 0
+    version: int | None = None
+
+
+@dataclass
+class Planned:
+    """How one input would be read: its format, canonical field → theirs, which of that is guessed, the first rows."""
+
+    source: str
+    format: str
+    mapping: dict[str, str]
+    guessed: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    rejects: list[Reason]
+
+
+class Store(Protocol):
+    """Where accepted rows go: `EventStore` or `CatalogueStore`."""
+
+    accepted: int
+    duplicates: int
+    replaced: int
+    first: datetime | None
+    last: datetime | None
+
+    @property
+    def users(self) -> int: ...
+    @property
+    def items(self) -> int: ...
+    def add(self, rows: pa.Table, file: int) -> None: ...
+    def finish(self) -> None: ...
+    def commit(self, metadata: dict[str, Any]) -> int | None: ...
+    def discard(self) -> None: ...
+
+
+def ingest(
+    home: Home,
+    inputs: Sequence[str],
+    *,
+    kind: Kind = "events",
+    maps: Sequence[str] = (),
+    format: Format | None = None,
+    max_rejected: float | None = None,
+    on_duplicate: Policy | None = None,
+    wait: float = 0.0,
+    progress: Progress | None = None,
+    run: str | None = None,
+) -> Report:
+    """Judge, deduplicate and store `inputs` (paths, globs, folders, `-`); `run` is the id under which to take it back.
+
+    Options that are None follow the settings [ingest]. `progress` is called with numbers of lines read. Raises
+    MissingInput, UsageError, Busy (the tables are in use), and BadData where a file is refused or, with
+    on_duplicate="error", where an event is there already; nothing is stored then.
+    """
+    began = time.monotonic()
+    policy = _policy(home, on_duplicate)
+    allowed = home.settings.number("ingest.max_rejected") if max_rejected is None else max_rejected
+    if not 0 <= allowed <= 1:
+        raise UsageError(f"--max-rejected is {allowed:g}; expected a share from 0 to 1")
+    sources = _sources(inputs, format)
+    with locks.hold(home, "tables", "ingest", wait):
+        now = datetime.now(UTC)
+        report = Report(run or f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", now)
+        store = open_store(home, kind, policy, now, [source.name for source in sources])
+        rejections = Rejections(home, report.run, kind, now, [source.name for source in sources])
+        latest_us = int(now.timestamp() * 1_000_000) + DAY_US
+        try:
+            seen: dict[str, Reason] = {}
+            for number, source in enumerate(sources):
+                read = rejected = 0
+                reasons: dict[str, Reason] = {}
+                for batch in reading.batches(source, kind, maps, home.settings, latest_us):
+                    take(batch, number, source.name, store, rejections, reasons)
+                    read += batch.read
+                    rejected += len(batch.rejects)
+                    report.zoneless += batch.zoneless
+                    if progress is not None:
+                        progress(batch.read)
+                report.read += read
+                report.rejected += rejected
+                if rejected > max(ALWAYS_ALLOWED, allowed * read):
+                    raise _refused(source, read, rejected, allowed, reasons)
+                for name, reason in reasons.items():
+                    old = seen.get(name)
+                    seen[name] = reason if old is None else old._replace(lines=old.lines + reason.lines)
+            store.finish()
+            rejections.finish()
+            rejections.commit()
+            report.version = store.commit({"run": report.run, "ingested_at": now.isoformat()})
+        except BaseException:
+            store.discard()
+            rejections.discard()
+            raise
+    report.reasons = _commonest(seen)
+    for name in ("accepted", "duplicates", "replaced", "users", "items", "first", "last"):
+        setattr(report, name, getattr(store, name))
+    report.seconds = round(time.monotonic() - began, 3)
+    if report.zoneless:
+        zone = home.settings.text("ingest.assume_tz")
+        log.warning("%s rows had a time without a zone, read as %s (ingest.assume_tz)", f"{report.zoneless:,}", zone)
+    return report
+
+
+def open_store(home: Home, kind: Kind, policy: Policy, now: datetime, sources: Sequence[str]) -> Store:
+    """The store for rows of `kind`, with a snapshot of its table taken now."""
+    if kind == "events":
+        return EventStore(home, policy, now, sources)
+    return CatalogueStore(home, kind, now, sources)
+
+
+def take(
+    batch: reading.Batch,
+    number: int,
+    source: str,
+    store: Store,
+    rejections: Rejections,
+    reasons: dict[str, Reason],
+) -> None:
+    """Hand one batch on: rows to the store, rejects to the quarantine, reasons to those counted so far."""
+    if batch.rejects:
+        rejections.add(batch.rejects, source)
+        _count_reasons(reasons, batch.rejects, source)
+    store.add(batch.rows, number)
+
+
+def plan(
+    home: Home,
+    inputs: Sequence[str],
+    *,
+    kind: Kind = "events",
+    maps: Sequence[str] = (),
+    format: Format | None = None,
+    rows: int = 3,
+) -> list[Planned]:
+    """How each input would be read, by its first lines; nothing is written. Standard input is consumed."""
+    planned = []
+    latest_us = time.time_ns() // 1_000 + DAY_US
+    for source in _sources(inputs, format):
+        found = reading.sniff(source, kind, maps, home.settings, latest_us, rows)
+        reasons: dict[str, Reason] = {}
+        _count_reasons(reasons, found.rejects, source.name)
+        records = found.rows.select(judged_schema(kind).names).slice(0, rows).to_pylist()
+        shown = [{name: value for name, value in record.items() if value is not None} for record in records]
+        mapping = found.mapping
+        planned.append(
+            Planned(source.name, found.format, mapping.describe(), mapping.guessed, shown, _commonest(reasons))
+        )
+    return planned
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?(\s*:)?|\b(?:true|false|null)\b|[^\W\d_]|\d', re.DOTALL)
+
+
+def masked(raw: bytes, longest: int = 160) -> str:
+    """A line of which one sees the shape: keys stay, letters of values become x and their digits 0."""
+    text = raw[: 4 * longest].decode("utf-8", "replace")
+
+    def mask(found: re.Match[str]) -> str:
+        token = found[0]
+        if found[1] is not None or token in ("true", "false", "null"):
+            return token
+        return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "0", token))
+
+    shown = _TOKEN.sub(mask, text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _policy(home: Home, given: Policy | None) -> Policy:
+    policy = given or home.settings.text("ingest.on_duplicate")
+    if policy not in get_args(Policy):
+        raise UsageError(f"--on-duplicate is {policy!r}{nearest(policy, get_args(Policy))}")
+    return policy  # type: ignore[return-value]
+
+
+def _sources(inputs: Sequence[str], format: Format | None) -> list[Input]:
+    """The inputs in order, each once: a file named twice is one file."""
+    found: dict[object, Input] = {}
+    for source in opening.find(inputs):
+        found.setdefault(source.path.resolve() if source.path else None, source)
+    chosen = list(found.values())
+    return [dataclasses.replace(source, format=format) for source in chosen] if format else chosen
+
+
+def _count_reasons(reasons: dict[str, Reason], rejects: Sequence[Reject], source: str) -> None:
+    for reject in rejects:
+        old = reasons.get(reject.reason)
+        if old is None:
+            reasons[reject.reason] = Reason(reject.reason, 1, masked(reject.raw), f"{source}:{reject.line}")
+        else:
+            reasons[reject.reason] = old._replace(lines=old.lines + 1)
+
+
+def _commonest(reasons: dict[str, Reason]) -> list[Reason]:
+    return sorted(reasons.values(), key=lambda reason: (-reason.lines, reason.reason))[:COMMONEST]
+
+
+def _refused(source: Input, read: int, rejected: int, allowed: float, reasons: dict[str, Reason]) -> BadData:
+    limit = max(ALWAYS_ALLOWED, int(allowed * read))
+    lines = [
+        f"{source.name}: {rejected:,} of {read:,} lines were rejected ({rejected / read:.1%}), more than the {limit:,} "
+        f"allowed (ingest.max_rejected = {allowed:g}); nothing was stored"
+    ]
+    lines += [f"  {r.lines:>7,} x {r.reason}\n            {r.place}: {r.example}" for r in _commonest(reasons)]
+    return BadData("\n".join(lines), "name the columns with --map, or take what is good with --max-rejected 1.0")

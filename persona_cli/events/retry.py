@@ -1,0 +1,137 @@
+"""Quarantined lines, judged again by the rules and the mapping of now.
+
+What passes is committed to the table first and leaves the quarantine after, so that a run killed in between loses
+nothing: the next retry finds the rows there as duplicates and lets the lines go. The lines of one source are read as
+one file, in their order. Not to be judged again: a line that was cut (longer than 64 KiB), a row of CSV, TSV or
+Parquet, which means nothing without its header, and the damaged end of a compressed file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from persona_cli.events import opening, reading
+from persona_cli.events.ingest import DAY_US, open_store
+from persona_cli.events.opening import Input
+from persona_cli.events.quarantine import NAME, release
+from persona_cli.events.schema import MAX_RAW_BYTES, Kind
+from persona_cli.workspace import artifacts, locks, tables
+from persona_cli.workspace.home import Home
+
+
+@dataclass
+class Retried:
+    """`read` lines were judged again: accepted + duplicates + rejected; `impossible` ones could not be, by reason."""
+
+    read: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    impossible: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def retry(
+    home: Home,
+    *,
+    maps: Sequence[str] = (),
+    where: Mapping[str, str | None] | None = None,
+    wait: float = 0.0,
+    run: str = "",
+) -> Retried:
+    """Judge the lines picked by `where` (exact kind, source, run, reason) again, as the run `run`.
+
+    Raises Busy where the tables are in use after `wait` seconds, and what the mapping raises.
+    """
+    done = Retried()
+    with locks.hold(home, "tables", "quarantine retry", wait):
+        table = tables.open_table(home, NAME)
+        if table is None:
+            return done
+        files = table.files
+        rows = table.scan(files).collect().with_row_index("row")
+        chosen = rows
+        for name, wanted in (where or {}).items():
+            chosen = chosen if wanted is None else chosen.filter(pl.col(name) == wanted)
+        chosen = _possible(chosen, done)
+        now = datetime.now(UTC)
+        passed: list[int] = []
+        for kind in chosen["kind"].unique().sort().to_list():
+            passed += _retry_kind(home, kind, chosen.filter(pl.col("kind") == kind), maps, now, run, done)
+        if passed:
+            rest = rows.filter(~pl.col("row").is_in(passed))
+            release(home, rest, files, table, run)
+    return done
+
+
+def _possible(rows: pl.DataFrame, done: Retried) -> pl.DataFrame:
+    impossible = (
+        pl.when(pl.col("raw").bin.size() >= MAX_RAW_BYTES)
+        .then(pl.lit("longer than 64 KiB: only its beginning was kept"))
+        .when(pl.col("reason").str.contains(r" stream (ends early|damaged)$"))
+        .then(pl.lit("the damaged end of a compressed file"))
+        .when(~pl.col("source").map_elements(_is_json, return_dtype=pl.Boolean))
+        .then(pl.lit("a row of a table, which means nothing without its header"))
+        .otherwise(None)
+        .alias("impossible")
+    )
+    rows = rows.with_columns(impossible)
+    counted = rows.filter(pl.col("impossible").is_not_null())["impossible"].value_counts(sort=True)
+    done.impossible = dict(counted.iter_rows())
+    return rows.filter(pl.col("impossible").is_null())
+
+
+def _is_json(source: str) -> bool:
+    return (opening.format_of(source) or "jsonl") == "jsonl"
+
+
+def _retry_kind(
+    home: Home, kind: Kind, rows: pl.DataFrame, maps: Sequence[str], now: datetime, run: str, done: Retried
+) -> list[int]:
+    """Take in what passes; answers the numbers of the rows that may leave the quarantine."""
+    sources = rows["source"].unique().sort().to_list()
+    store = open_store(home, kind, "keep-first", now, sources)
+    passed: list[int] = []
+    latest_us = int(now.timestamp() * 1_000_000) + DAY_US
+    try:
+        with artifacts.scratch(home.root) as folder:
+            for number, source in enumerate(sources):
+                lines = rows.filter(pl.col("source") == source).sort("line", "rejected_at")
+                # The same line of the same source, quarantined by several runs under other circumstances, counts once.
+                first = lines.unique(["line", "offset", "raw"], keep="first", maintain_order=True)
+                for batch in _judged(home, kind, first["raw"].to_list(), maps, folder / "lines", latest_us):
+                    numbers = batch.rows["line"].to_numpy() - 1
+                    good = first.select("line", "offset", "raw")[numbers]
+                    passed += lines.join(good, ["line", "offset", "raw"], "semi")["row"].to_list()
+                    store.add(_with_lines(batch.rows, first, numbers), number)
+                    done.read += batch.read
+                    done.rejected += len(batch.rejects)
+                    for reject in batch.rejects:
+                        done.reasons[reject.reason] = done.reasons.get(reject.reason, 0) + 1
+        store.finish()
+        store.commit({"run": run, "ingested_at": now.isoformat()})
+    except BaseException:
+        store.discard()
+        raise
+    done.accepted += store.accepted
+    done.duplicates += store.duplicates
+    return passed
+
+
+def _judged(
+    home: Home, kind: Kind, raws: Sequence[bytes], maps: Sequence[str], path: Path, latest_us: int
+) -> list[reading.Batch]:
+    path.write_bytes(b"".join(raw + b"\n" for raw in raws))
+    return list(reading.batches(Input("quarantine", path, "jsonl"), kind, maps, home.settings, latest_us))
+
+
+def _with_lines(rows: pa.Table, lines: pl.DataFrame, numbers: object) -> pa.Table:
+    """With the line numbers that the rows had in their own file."""
+    own = lines["line"].gather(numbers).to_arrow()  # type: ignore[arg-type]
+    return rows.set_column(rows.schema.get_field_index("line"), "line", own)

@@ -1,0 +1,100 @@
+"""Take back what one ingest added: the rows that carry its moment, wherever they are by now.
+
+All rows of a run have one `ingested_at`. Whole files of it leave the table; a file that also holds rows of other runs
+is written again without them. What a run replaced (--on-duplicate keep-last) does not come back: the old values are
+gone. Its quarantined lines leave with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from persona_cli.errors import MissingInput, UsageError
+from persona_cli.workspace import locks, runs, tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.tables import File, Table
+
+TABLES = ("events", "items", "users", "accounts")
+
+
+def undo(home: Home, run_id: str, wait: float = 0.0) -> int:
+    """Remove the rows that the run `run_id` (or the beginning of its id, or `latest`) added; answers how many.
+
+    Raises MissingInput for an unknown run, UsageError for one that was no ingest, Busy while the tables are in use.
+    """
+    with locks.hold(home, "tables", "ingest undo", wait):
+        run = find(home, run_id)
+        removed = 0
+        for name in TABLES:
+            table = tables.open_table(home, name)
+            moment = _moment(table, run) if table is not None else None
+            if table is not None and moment is not None:
+                removed += _take_out(table, "ingested_at", moment, {"undo": run})
+        kept = tables.open_table(home, "quarantine")
+        if kept is not None:
+            _take_out(kept, "run", run, {"undo": run})
+        return removed
+
+
+def find(home: Home, run_id: str) -> str:
+    """The full id of an ingest by its beginning, or of the newest for `latest`."""
+    if run_id == "latest":
+        newest = next((run for run in runs.read_runs(home) if run.get("command") == "ingest"), None)
+        if newest is None:
+            raise MissingInput("nothing was ingested yet", "persona runs list")
+        return str(newest["id"])
+    run = runs.read_run(home, run_id)
+    if run.get("command") not in ("ingest", "quarantine retry"):
+        raise UsageError(f"the run {run['id']} is of {run.get('command')!r}, not an ingest", "persona runs list")
+    return str(run["id"])
+
+
+def _moment(table: Table, run: str) -> datetime | None:
+    """The `ingested_at` of the run's rows, by what its commit says of itself."""
+    for commit in table.history():
+        if commit.get("run") == run and "ingested_at" in commit:
+            return datetime.fromisoformat(commit["ingested_at"])
+    return None
+
+
+def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str]) -> int:
+    """Remove the rows whose `column` is `value` in one commit; answers how many."""
+    remove, add, removed = [], [], 0
+    try:
+        for file, whole in _holding(table, column, value):
+            remove.append(file)
+            if whole:
+                removed += file.rows
+                continue
+            rows = table.scan([file]).filter(pl.col(column).ne_missing(pl.lit(value))).collect()
+            removed += file.rows - rows.height
+            if rows.height:
+                add.append(table.write(rows, file.partition))
+        if removed:
+            table.commit(add, remove, metadata=metadata)
+    except BaseException:
+        table.discard(add)
+        raise
+    return removed
+
+
+def _holding(table: Table, column: str, value: Any) -> Iterator[tuple[File, bool]]:
+    """Files in which the value occurs, and whether all their rows have it, by the statistics of the Parquet files."""
+    for file in table.files:
+        described = pq.ParquetFile(table.root / file.path)
+        at = described.schema_arrow.names.index(column)
+        whole, possible = True, False
+        for group in range(described.metadata.num_row_groups):
+            statistics = described.metadata.row_group(group).column(at).statistics
+            if statistics is None or not statistics.has_min_max:
+                whole, possible = False, True
+                continue
+            possible |= statistics.min <= value <= statistics.max
+            whole &= statistics.min == value == statistics.max and not statistics.null_count
+        if possible:
+            yield file, whole
