@@ -44,6 +44,8 @@ class Exam:
     """user_id, item_id: distinct pairs that no list may hold."""
     notes: tuple[str, ...] = ()
     """What else people should know, a sentence each."""
+    asked_from: datetime | None = None
+    """The earliest event on the side that is asked about; None where no event is."""
 
     @property
     def users(self) -> pl.Series:
@@ -127,7 +129,14 @@ def _divided(split: splits.Split, flagged: pl.DataFrame) -> Exam:
         answers,
         split.cut or after(train),
         _pairs(known.filter("consumed")),
+        asked_from=_first_asked(split, flagged),
     )
+
+
+def _first_asked(split: splits.Split, flagged: pl.DataFrame) -> datetime:
+    first = flagged.filter(splits.sides(split, flagged) == "test")["timestamp"].min()
+    assert isinstance(first, datetime)
+    return first
 
 
 def _flagged(events: pl.DataFrame) -> pl.DataFrame:
