@@ -7,65 +7,90 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from persona_cli.profiles.coding import Coded, Encoder, run_starts
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 
 # Fewer events than this are shared out in memory.
 IN_MEMORY = 2_000_000
 BATCH = 500_000
+Load = Callable[[], Coded]
 
 
 def buckets_of(users: pl.Series, n: int) -> pl.Series:
     """The bucket of each user (n_rows,) Int32."""
     distinct = users.unique()
-    numbers = [zlib.crc32(user.encode()) % n for user in distinct]
-    return users.replace_strict(distinct, pl.Series(numbers, dtype=pl.Int32), return_dtype=pl.Int32).alias("bucket")
+    return users.replace_strict(distinct, _numbers(distinct, n), return_dtype=pl.Int32).alias("bucket")
+
+
+def _numbers(users: pl.Series, n: int) -> pl.Series:
+    return pl.Series([zlib.crc32(user.encode()) % n for user in users], dtype=pl.Int32)
 
 
 @contextlib.contextmanager
-def shared_out(home: Home, events: pl.LazyFrame, n: int) -> Iterator[Iterator[tuple[int, pl.DataFrame]]]:
-    """(bucket, its events) in order of buckets, by `user_id`; many events go through temporary files of the workspace.
+def shared_out(home: Home, events: pl.LazyFrame, texts: Sequence[str], n: int) -> Iterator[list[tuple[int, Load]]]:
+    """(bucket, what loads its events) by `user_id`, in order of buckets; the columns `texts` are coded.
 
-    Memory holds at most `IN_MEMORY` events and a batch, then one bucket at a time.
+    Many events go through temporary files of the workspace: memory then holds `IN_MEMORY` events as numbers, a batch
+    as text, the distinct texts, and later the buckets that are loaded.
     """
+    encoder = Encoder(texts)
+    bucket_of = np.zeros(0, dtype=np.int32)  # by the encoder's number of the user
     with contextlib.ExitStack() as stack:
         folder: Path | None = None
+        writer = stack.enter_context(ThreadPoolExecutor(1))
+        writes: list[Future[None]] = []
         waiting: list[pl.DataFrame] = []
-        spilled = 0
         for batch in events.collect_batches(chunk_size=BATCH):
-            waiting.append(batch)
+            if not batch.height:
+                continue
+            rows = encoder.encode(batch)
+            new = encoder.seen("user_id", len(bucket_of))
+            bucket_of = np.concatenate([bucket_of, _numbers(new, n).to_numpy()])
+            waiting.append(rows.with_columns(bucket=pl.Series(bucket_of[rows["user_id"].to_numpy()])))
             if sum(part.height for part in waiting) > IN_MEMORY:
                 folder = folder or stack.enter_context(artifacts.scratch(home.root))
-                _spill(pl.concat(waiting), n, folder, spilled)
-                waiting, spilled = [], spilled + 1
+                if writes:
+                    writes[-1].result()
+                writes.append(writer.submit(_spill, waiting, folder, len(writes)))
+                waiting = []
+        if folder is not None and waiting:
+            writes.append(writer.submit(_spill, waiting, folder, len(writes)))
+        for write in writes:
+            write.result()
+        encoder.finish()
         if folder is None:
-            yield _in_memory(pl.concat(waiting) if waiting else events.limit(0).collect(), n)
-            return
-        if waiting:
-            _spill(pl.concat(waiting), n, folder, spilled)
-            waiting = []
-        yield _from_files(folder, n)
+            yield [(bucket, partial(encoder.decoded, part)) for bucket, part in _by_bucket(waiting)]
+        else:
+            written = {bucket: sorted(folder.glob(f"{bucket}-*.arrow")) for bucket in range(n)}
+            yield [(bucket, partial(_read, encoder, files)) for bucket, files in written.items() if files]
 
 
-def _spill(events: pl.DataFrame, n: int, folder: Path, number: int) -> None:
-    for bucket, part in _in_memory(events, n):
-        part.write_ipc(folder / f"{bucket}-{number}.arrow", compression="lz4")
+def _by_bucket(parts: list[pl.DataFrame]) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Each bucket with its rows, in order of buckets."""
+    if not parts:
+        return
+    rows = pl.concat(parts, how="diagonal")
+    order = np.argsort(rows["bucket"].to_numpy().astype(np.uint16), kind="stable")
+    rows = rows[order]
+    numbers = rows["bucket"].to_numpy()
+    starts = run_starts(numbers)
+    for start, end in zip(starts, np.append(starts[1:], len(numbers)), strict=True):
+        yield int(numbers[start]), rows[int(start) : int(end)].drop("bucket")
 
 
-def _in_memory(events: pl.DataFrame, n: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    bucketed = events.with_columns(buckets_of(events["user_id"], n))
-    parts = bucketed.partition_by("bucket", include_key=False, as_dict=True)
-    for key in sorted(parts):
-        yield int(key[0]), parts.pop(key)
+def _spill(parts: list[pl.DataFrame], folder: Path, number: int) -> None:
+    for bucket, rows in _by_bucket(parts):
+        rows.write_ipc(folder / f"{bucket}-{number}.arrow", compression="lz4")
 
 
-def _from_files(folder: Path, n: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    for bucket in range(n):
-        files = sorted(folder.glob(f"{bucket}-*.arrow"))
-        if files:
-            yield bucket, pl.concat([pl.read_ipc(file) for file in files])
+def _read(encoder: Encoder, files: list[Path]) -> Coded:
+    return encoder.decoded(pl.concat([pl.read_ipc(file) for file in files], how="diagonal"))

@@ -1,48 +1,117 @@
 """Text columns as integers: the sorted distinct values, and each row's place among them.
 
-Codes of one column compare as their texts do, so that sorting by packed codes sorts by ids.
+Codes of one column compare as their texts do, so that sorting by codes sorts by ids; all else that the folds do is
+arithmetic on whole numbers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+_NULL = -1
 
 
-def codes(column: pl.Series) -> tuple[pl.Series, Ints]:
-    """Sorted distinct values, and the code of each row (n,) int64; -1 where the row is null."""
-    values = column.drop_nulls().unique().sort()
-    if not values.len():
-        return values, np.full(column.len(), -1, dtype=np.int64)
-    coded = column.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
-    return values, coded.fill_null(-1).to_numpy()
+@dataclass(frozen=True)
+class Coded:
+    """Rows (n) whose text columns are codes.
+
+    `rows` holds the codes as Int32 (-1 is null) and other columns as they are; a text column that is null in every row
+    may be missing. `values` has the sorted distinct texts that the codes of a column stand for.
+    """
+
+    rows: pl.DataFrame
+    values: Mapping[str, pl.Series]
+
+    def codes(self, name: str) -> Ints | None:
+        """The codes of a column (n,), or None where it is null in every row."""
+        return self.rows[name].cast(pl.Int64).to_numpy() if name in self.rows.columns else None
+
+    def filtered(self, keep: pl.Expr) -> Coded:
+        return Coded(self.rows.filter(keep), self.values)
 
 
-def packed(parts: list[tuple[Ints, int]]) -> Ints | None:
-    """Columns of non-negative integers as one, the first the most significant; None where 63 bits do not hold them.
+def coded(rows: pl.DataFrame, names: Sequence[str]) -> Coded:
+    """Rows with the text columns `names` coded."""
+    values: dict[str, pl.Series] = {}
+    columns: dict[str, pl.Series] = {name: rows[name] for name in rows.columns if name not in names}
+    for name in names:
+        values[name] = rows[name].drop_nulls().unique().sort()
+        if values[name].len():
+            places = rows[name].cast(pl.Enum(values[name])).to_physical()
+            columns[name] = places.cast(pl.Int32).fill_null(_NULL)
+    return Coded(pl.DataFrame(columns), values)
 
-    Each part is (integers (n,), their exclusive upper bound).
+
+class Encoder:
+    """Codes text columns batch after batch: as numbers in order of appearance now, as sorted codes at the end."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._categories = {name: pl.Categories.random() for name in names}
+        # polars forgets categories that no column uses.
+        self._used = [pl.Series([], dtype=pl.Categorical(categories)) for categories in self._categories.values()]
+        self._places: dict[str, NDArray[np.int32]] = {}
+        self.values: dict[str, pl.Series] = {}
+        """Sorted distinct texts by column; filled by `finish`."""
+
+    def encode(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The batch with numbers for texts; columns without any text are left out."""
+        empty = [name for name in self._categories if rows[name].null_count() == rows.height]
+        return rows.drop(empty).with_columns(
+            pl.col(name).cast(pl.Categorical(categories)).to_physical()
+            for name, categories in self._categories.items()
+            if name not in empty
+        )
+
+    def seen(self, name: str, since: int = 0) -> pl.Series:
+        """The texts of a column by number, from number `since` on."""
+        return self._categories[name].to_series()[since:]
+
+    def finish(self) -> None:
+        """No more batches: the order of the texts is known."""
+        for name in self._categories:
+            texts = self.seen(name)
+            order = texts.arg_sort().to_numpy()
+            self.values[name] = texts.gather(order)
+            self._places[name] = np.empty(len(order), dtype=np.int32)
+            self._places[name][order] = np.arange(len(order), dtype=np.int32)
+
+    def decoded(self, rows: pl.DataFrame) -> Coded:
+        """A batch of `encode`, or a part of it, as sorted codes."""
+        columns = {name: rows[name] for name in rows.columns if name not in self._categories}
+        for name in self._categories:
+            if name in rows.columns:
+                places = pl.Series(self._places[name]).gather(rows[name])
+                columns[name] = places.fill_null(_NULL)
+        return Coded(pl.DataFrame(columns), self.values)
+
+
+def compacted(code: Ints, values: pl.Series) -> tuple[Ints, pl.Series]:
+    """Codes (n,) among the values that occur, and those values."""
+    occurs = np.zeros(len(values), dtype=bool)
+    occurs[code] = True
+    return (np.cumsum(occurs) - 1)[code], values.gather(np.flatnonzero(occurs))
+
+
+def sort_order(parts: Sequence[tuple[Ints, int]]) -> Ints:
+    """Row numbers (n,) that sort by the parts, the first the most significant; rows alike in any order.
+
+    Each part is (whole numbers from 0 on (n,), their exclusive upper bound).
     """
     size = 1
     for _, bound in parts:
         size *= max(bound, 1)
     if size >= 2**63:
-        return None
-    key = parts[0][0].astype(np.int64)
+        return np.lexsort([column for column, _ in reversed(parts)])
+    key = parts[0][0]
     for column, bound in parts[1:]:
         key = key * max(bound, 1) + column
-    return key
-
-
-def sort_order(parts: list[tuple[Ints, int]]) -> Ints:
-    """Row numbers (n,) that sort by the parts, the first the most significant; rows alike in any order."""
-    key = packed(parts)
-    if key is not None:
-        return np.argsort(key)
-    return np.lexsort([column for column, _ in reversed(parts)])
+    return np.argsort(key)
 
 
 def run_starts(*sorted_columns: Ints) -> Ints:

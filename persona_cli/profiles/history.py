@@ -11,10 +11,11 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from persona_cli.events import schema as event_schema
-from persona_cli.profiles.coding import codes, run_starts, sort_order
-from persona_cli.profiles.signals import THOUSANDTHS, with_signals
+from persona_cli.events.store import scan_events
+from persona_cli.profiles.coding import Coded, Ints, coded, compacted, run_starts, sort_order
+from persona_cli.profiles.signals import THOUSANDTHS, Flags, with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
         pa.field("bucket", pa.int32()),
     ]
 )
+_DAY = 86_400_000_000
 _TYPES = {
     "user_id": pl.String,
     "item_id": pl.String,
@@ -61,54 +63,55 @@ def signal_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
     return with_signals(events, home.settings)
 
 
-def scan_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
-    table = tables.open_table(home, "events")
-    if table is None:
-        return tables.scan(home, "events", event_schema.stored_schema("events"), ["month"])
-    files = table.files
-    if as_of is None:
-        return table.scan(files)
-    moment = as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    files = [file for file in files if file.first is None or file.first < moment]
-    return table.scan(files).filter(pl.col("timestamp") < as_of)
-
-
 def fold_history(events: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
     """History rows of events: user_id, item_id, day (UTC), strength, n, consumed, never; sorted by the first three.
 
     Needs user_id, item_id, timestamp, strength, consumed, never. Events without an item leave no row.
     """
-    needed = (
-        events.lazy()
-        .filter(pl.col("item_id").is_not_null())
-        .select("user_id", "item_id", pl.col("timestamp").dt.date().alias("day"), "strength", "consumed", "never")
+    rows = events.lazy().select("user_id", "item_id", "timestamp", "strength", "consumed", "never").collect()
+    return fold_coded_history(
+        coded(rows.drop("strength", "consumed", "never"), ("user_id", "item_id")),
+        rows["strength"].to_numpy(),
+        rows["consumed"].to_numpy(),
+        rows["never"].to_numpy(),
     )
-    rows = needed.collect()
-    if not rows.height:
+
+
+def fold_coded_history(events: Coded, strength: Ints, consumed: Flags, never: Flags) -> pl.DataFrame:
+    """As `fold_history`, of coded events and their signals (n,)."""
+    user, item = events.codes("user_id"), events.codes("item_id")
+    given = np.zeros(0, dtype=np.int64) if item is None else np.flatnonzero(item >= 0)
+    if user is None or item is None or not len(given):
         return pl.DataFrame(schema=_TYPES)
-    users, user = codes(rows["user_id"])
-    items, item = codes(rows["item_id"])
-    day = rows["day"].to_physical().to_numpy().astype(np.int64)
-    first_day = int(day.min())
-    order = sort_order([(user, len(users)), (item, len(items)), (day - first_day, int(day.max()) - first_day + 1)])
+    user, users = compacted(user[given], events.values["user_id"])
+    item, items = item[given], events.values["item_id"]
+    day = events.rows["timestamp"].to_physical().to_numpy()[given] // _DAY
+    first_day = day.min()
+    order = sort_order([(user, len(users)), (item, len(items)), (day - first_day, int(day.max() - first_day) + 1)])
     user, item, day = user[order], item[order], day[order]
+    order = given[order]
     starts = run_starts(user, item, day)
-
-    def total(column: str) -> pl.Series:
-        added = np.add.reduceat(rows[column].to_numpy()[order], starts, dtype=np.int64)
-        return pl.Series(added).cast(_TYPES[column])
-
+    n = np.diff(starts, append=len(order))
     return pl.DataFrame(
         {
             "user_id": users.gather(user[starts]),
             "item_id": items.gather(item[starts]),
             "day": pl.Series(day[starts].astype(np.int32)).cast(pl.Date),
-            "strength": total("strength"),
-            "n": pl.Series(np.diff(starts, append=len(order)).astype(np.int32)),
-            "consumed": total("consumed"),
-            "never": total("never"),
+            "strength": np.add.reduceat(strength[order], starts),
+            "n": n.astype(np.int32),
+            "consumed": _counted(consumed, order, starts, n),
+            "never": _counted(never, order, starts, n),
         }
     )
+
+
+def _counted(flags: Flags, order: Ints, starts: Ints, n: Ints) -> NDArray[np.int32]:
+    """How many rows of each run have the flag; most workspaces have one that all or none have."""
+    if flags.all():
+        return n.astype(np.int32)
+    if not flags.any():
+        return np.zeros(len(starts), dtype=np.int32)
+    return np.add.reduceat(flags[order], starts, dtype=np.int32)
 
 
 def summed(rows: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
@@ -159,5 +162,5 @@ def decayed(history: pl.DataFrame, half_life_days: float) -> pl.DataFrame:
     return keys.with_columns(strength=pl.Series(strength), **{name: pl.Series(added) for name, added in sums.items()})
 
 
-def _same_as_above(column: pl.Series) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _same_as_above(column: pl.Series) -> Flags:
     return (column == column.shift()).fill_null(False).to_numpy()

@@ -12,6 +12,8 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import MissingInput
+from persona_cli.events.catalogue import current
+from persona_cli.events.store import scan_events
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.holdout import in_holdout
@@ -34,7 +36,7 @@ def profile(home: Home, user: str, as_of: datetime | None = None, top: int = 10)
     """
     theirs = (pl.col("user_id") == user) | (pl.col("user_id").is_null() & (pl.col("anon_id") == user))
     columns = [name for name in (*folding.NEEDED, "value") if name != "user_id"]
-    events = histories.scan_events(home, as_of).filter(theirs).select(histories.user_key(), *columns).collect()
+    events = scan_events(home, as_of).filter(theirs).select(histories.user_key(), *columns).collect()
     if not events.height:
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
         raise MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
@@ -113,7 +115,7 @@ def contexts(home: Home, users: pl.Series, as_of: datetime | None = None) -> pl.
     if as_of is None:
         known = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select("user_id", *CONTEXT)
         return wanted.join(known.collect(), "user_id", "left", maintain_order="left").select(CONTEXT)
-    events = histories.scan_events(home, as_of).select(histories.user_key(), "timestamp", *CONTEXT)
+    events = scan_events(home, as_of).select(histories.user_key(), "timestamp", *CONTEXT)
     for name in CONTEXT:
         given = events.select("user_id", "timestamp", name).drop_nulls()
         given = given.join(wanted.lazy(), on="user_id", how="semi").sort("user_id", "timestamp", name)
@@ -145,6 +147,4 @@ def _strongest(strengths: pl.DataFrame, top: int) -> list[dict[str, Any]]:
 
 
 def _items(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
-    from persona_cli.events.catalogue import current
-
     return current(home, "items", as_of).select("item_id", "title", "category", "tags")

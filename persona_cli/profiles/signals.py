@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from persona_cli.profiles.coding import Coded, Ints
 from persona_cli.workspace.expressions import Condition, parse_condition
 from persona_cli.workspace.settings import Settings
 
+Flags = NDArray[np.bool_]
 # Part of every digest: another number makes everything that was folded by older rules be folded again.
 FOLD_VERSION = 1
 THOUSANDTHS = 1000
@@ -66,6 +70,22 @@ def with_signals(events: pl.LazyFrame, settings: Settings) -> pl.LazyFrame:
     types = settings.texts("recommend.consumed_by")
     consumed = pl.lit(True) if "*" in types else pl.col("event_type").is_in(list(types))
     return events.with_columns(strength=strength, never=never, consumed=consumed)
+
+
+def coded_signals(events: Coded, settings: Settings) -> tuple[Ints, Flags, Flags]:
+    """strength, never and consumed (n,) of coded events with `event_type` and `value`: as `with_signals`, faster."""
+    types, code = events.values["event_type"], events.codes("event_type")
+    assert code is not None, "every event has a type"
+    without_value = pl.DataFrame({"event_type": types, "value": pl.Series([None] * len(types), dtype=pl.Float64)})
+    by_type = with_signals(without_value.lazy(), settings).collect()
+    strength, never, consumed = (by_type[name].to_numpy()[code] for name in ("strength", "never", "consumed"))
+    compared = {condition.event_type for condition, _ in rules(settings) if condition.op}
+    places = np.flatnonzero(np.isin(code, np.flatnonzero(types.is_in(list(compared)).to_numpy())))
+    if len(places):
+        rows = pl.DataFrame({"event_type": types.gather(code[places]), "value": events.rows["value"].gather(places)})
+        valued = with_signals(rows.lazy(), settings).collect()
+        strength[places], never[places] = valued["strength"].to_numpy(), valued["never"].to_numpy()
+    return strength, never, consumed
 
 
 def _thousandths(entry: float | str) -> int | None:

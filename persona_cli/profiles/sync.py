@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +22,9 @@ import polars as pl
 
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
-from persona_cli.profiles.buckets import buckets_of, shared_out
-from persona_cli.profiles.signals import FOLD_VERSION, signals_digest, with_signals
+from persona_cli.profiles.buckets import Load, buckets_of, shared_out
+from persona_cli.profiles.coding import Coded
+from persona_cli.profiles.signals import FOLD_VERSION, coded_signals, signals_digest
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -29,6 +32,7 @@ from persona_cli.workspace.tables import File, Table
 
 # A bucket of history with more files than this is written anew as one.
 MAX_FILES = 8
+_MAX_THREADS = 4
 log = logging.getLogger("persona")
 Mode = Literal["unchanged", "incremental", "rebuilt"]
 _HISTORY_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
@@ -162,19 +166,21 @@ def _rebuild(
 ) -> int:
     """Fold all events into the tables given; answers the number of users."""
     columns = dict.fromkeys((*(_HISTORY_COLUMNS if history else ()), *(folding.NEEDED if profiles else ())))
-    users = 0
     with (
         _written(history) as history_files,
         _written(profiles) as profile_files,
-        shared_out(home, _keyed(events.scan(), *columns), _buckets(home)) as shared,
+        shared_out(home, _keyed(events.scan(), *columns), _texts(*columns), _buckets(home)) as shared,
     ):
-        for bucket, part in shared:
-            users += part["user_id"].n_unique()
+
+        def build(bucket: int, load: Load) -> int:
+            part = load()
             if history is not None:
-                rows = histories.fold_history(with_signals(part.lazy(), home.settings))
-                _write(history, rows, bucket, history_files)
+                _write(history, _history_of(part, home.settings), bucket, history_files)
             if profiles is not None:
-                _write(profiles, folding.fold_users(part, _gap(home)), bucket, profile_files)
+                _write(profiles, folding.fold_coded(part, _gap(home)), bucket, profile_files)
+            return part.rows["user_id"].n_unique()
+
+        users = sum(_in_threads(home, build, shared))
     # From here on the files may be part of a table, so nothing deletes them any more.
     if history is not None:
         history.commit(history_files, history.files, metadata=history_state)
@@ -192,11 +198,12 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, stat
         ]
     )
     remove: list[File] = []
-    with _written(history) as add, shared_out(home, changed, _buckets(home)) as shared:
-        for bucket, part in shared:
-            signalled = with_signals(part.lazy(), home.settings)
-            come = histories.fold_history(signalled.filter(~pl.col("gone")))
-            gone = histories.negative(histories.fold_history(signalled.filter(pl.col("gone"))))
+    texts = _texts(*_HISTORY_COLUMNS)
+    with _written(history) as add, shared_out(home, changed, texts, _buckets(home)) as shared:
+        for bucket, load in shared:
+            part = load()
+            come = _history_of(part.filtered(~pl.col("gone")), home.settings)
+            gone = histories.negative(_history_of(part.filtered(pl.col("gone")), home.settings))
             rows = histories.merged(pl.concat([come, gone]))
             present = _files_in(history, bucket)
             if len(present) >= MAX_FILES:
@@ -223,9 +230,9 @@ def _refold(home: Home, events: Table, profiles: Table, plan: _Plan, state: dict
             _write(profiles, pl.concat([kept, rows]).sort("user_id"), bucket, add)
 
         left = {int(key[0]) for key in by_bucket}
-        with shared_out(home, theirs, _buckets(home)) as shared:
-            for bucket, part in shared:
-                replace(bucket, folding.fold_users(part, _gap(home)))
+        with shared_out(home, theirs, folding.TEXTS, _buckets(home)) as shared:
+            for bucket, load in shared:
+                replace(bucket, folding.fold_coded(load(), _gap(home)))
                 left.discard(bucket)
         for bucket in sorted(left):  # all of their events were taken back
             replace(bucket, folding.NOBODY)
@@ -234,7 +241,28 @@ def _refold(home: Home, events: Table, profiles: Table, plan: _Plan, state: dict
 
 
 def _keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
-    return events.select(histories.user_key(), *(name for name in columns if name != "user_id"))
+    """Events with their user's key, session numbers, and other columns as they are."""
+    special = {"user_id": histories.user_key(), "session_id": folding.session_number()}
+    return events.select(special.get(name, pl.col(name)) for name in dict.fromkeys(("user_id", *columns)))
+
+
+def _texts(*columns: str) -> list[str]:
+    return [name for name in columns if name in folding.TEXTS]
+
+
+def _history_of(events: Coded, settings: Settings) -> pl.DataFrame:
+    strength, never, consumed = coded_signals(events, settings)
+    return histories.fold_coded_history(events, strength, consumed, never)
+
+
+def _in_threads(home: Home, work: Callable[[int, Load], int], shared: list[tuple[int, Load]]) -> list[int]:
+    """What `work` answers for each bucket; a few at a time, since each is in memory as a whole."""
+    threads = min(home.settings.whole("compute.threads") or os.cpu_count() or 1, _MAX_THREADS)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(work, *zip(*shared, strict=True))) if shared else []
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager

@@ -249,7 +249,7 @@ def test_a_fold_that_fails_leaves_the_tables_and_no_file(home: Home, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(syncing.folding, "fold_users", full)
+    monkeypatch.setattr(syncing.folding, "fold_coded", full)
     with pytest.raises(OSError, match="No space"):
         sync(home, rebuild=True)
     assert history(home).equals(before[0])
