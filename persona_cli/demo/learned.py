@@ -64,6 +64,7 @@ def best_of(evaluated: Mapping[str, Any]) -> dict[str, Any]:
         "popular": entries["popular"]["metrics"][key],
         "lift": ours["lift"][key],
         "users": evaluated["users"],
+        "chosen_with_later_data": ours["chosen_with_later_data"],
     }
 
 
@@ -112,6 +113,8 @@ def page(found: Mapping[str, Any]) -> list[str]:
         f"  {found['latest']}{base}: {best['metric'].upper()} {best['value']['value']:.3f}, "
         f"{_lift(best['lift'])} over popular",
     ]
+    if best["chosen_with_later_data"]:
+        lines.append("    its settings were chosen on the same months, so the lift is a little too good")
     shares = found["in_taste"]
     if len(shares) == 2:
         lines.append(

@@ -110,10 +110,10 @@ def _ingested(kind: str, counts: Mapping[str, Any]) -> str:
 
 
 def _trained(trained: Mapping[str, Any]) -> str:
-    scores = {model["model"]: model["validation"] for model in trained["models"] if model["validation"] is not None}
+    scores = {model["model"]: model["validation"]["value"] for model in trained["models"] if model["validation"]}
     best = ", ".join(f"{name} {scores[name]:.3f}" for name in sorted(scores, key=lambda name: (-scores[name], name)))
-    seconds = sum(model["seconds"] or 0.0 for model in trained["models"])
-    return f"on a validation cut: {best or 'nothing new'}; serving {trained['latest']}; {seconds:.1f} s"
+    metric = next((model["validation"]["metric"].upper() for model in trained["models"] if model["validation"]), "")
+    return f"{metric} on a validation cut: {best}; serving {trained['latest']}"
 
 
 def _profiled(profile: Mapping[str, Any]) -> str:

@@ -96,7 +96,8 @@ def answering(
             _lock(connection)
 
             def explain(error: duckdb.Error) -> PersonaError:
-                return explained(error, {name: [] for name in (*sources, *views)} | _columns(connection), missing)
+                columns: dict[str, list[str]] = {name: [] for name in (*sources, *views)}
+                return explained(error, columns | _columns(connection), missing)
 
             try:
                 reader = connection.sql(sql).to_arrow_reader(_BATCH)

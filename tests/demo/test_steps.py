@@ -28,15 +28,21 @@ EVALUATED = {
     "users": 1000,
     "models": [
         {"model": "popular", "metrics": {"ndcg@10": INTERVAL | {"value": 0.1}}, "lift": {"ndcg@10": None}},
-        {"model": "layered", "base": "ease", "metrics": {"ndcg@10": INTERVAL}, "lift": {"ndcg@10": INTERVAL}},
+        {
+            "model": "layered",
+            "base": "ease",
+            "metrics": {"ndcg@10": INTERVAL},
+            "lift": {"ndcg@10": INTERVAL},
+            "chosen_with_later_data": True,
+        },
     ],
 }
 ANSWERS: dict[str, Any] = {
     "ingest": {"accepted": 99, "read": 100, "rejected": 1, "duplicates": 0, "users": 20, "seconds": 0.1},
     "train": {
         "models": [
-            {"model": "popular", "seconds": 0.1, "validation": 0.1},
-            {"model": "knn", "seconds": 0.2, "validation": 0.2},
+            {"model": "popular", "seconds": 0.1, "validation": {"metric": "ndcg@20", "value": 0.1}},
+            {"model": "knn", "seconds": 0.2, "validation": {"metric": "ndcg@20", "value": 0.2}},
             {"model": "ease", "seconds": 0.3, "validation": None},
         ],
         "latest": "layered/1",
@@ -92,13 +98,14 @@ def test_what_is_told_has_the_numbers(tmp_path: Path) -> None:
     found, _, told = run(tmp_path / "demo")
     text = "\n".join(told)
     assert "99 of 100 lines taken, 1 rejected, 20 users; 0.1 s" in text
-    assert "on a validation cut: knn 0.200, popular 0.100; serving layered/1; 0.6 s" in text
+    assert "NDCG@20 on a validation cut: knn 0.200, popular 0.100; serving layered/1" in text
     assert "NDCG@10 0.200 against 0.100 of the popular list: +20 % (95 %: +10 % to +30 %), 1,000 users" in text
     assert "41 events in 7 sessions, stage individual, likes hiring and sales" in text
     learned = "\n".join(page(found))
     assert "99 events of 20 users" in learned
     assert "1 lines rejected: 1 × not UTF-8" in learned
     assert "layered/1 around ease: NDCG@10 0.200, +20 % (95 %: +10 % to +30 %) over popular" in learned
+    assert "a little too good" in learned
     assert found["example"]["user_id"] == "u0001"
     assert len(found["next"]) == 3 and all(command in learned for command in found["next"])
 
