@@ -11,6 +11,8 @@ from typing import Any
 
 from persona_cli.errors import MissingInput
 
+SHOWN = 2
+"""Reasons of rejection that are named."""
 FIRST = 10
 """Places of a list that are compared with the known tastes."""
 
@@ -89,27 +91,30 @@ def example_of(
 ) -> dict[str, Any]:
     """One user: what they did most, what the simulation knows that they like, the first items of their list."""
     line = next(line for line in served if line["user_id"] == user)
-    first = [entry["item_id"] for entry in line["items"][:4]]
     return {
         "user_id": user,
         "events": profile["events"],
-        "did": [entry["title"] or entry["item_id"] for entry in profile["top_items"][:3]],
+        "did": [_item(entry["item_id"], tastes) for entry in profile["top_items"][:3]],
         "likes": dict(tastes.likes.get(user, {})),
-        "gets": [{"title": tastes.titles.get(item, item), "category": tastes.categories.get(item)} for item in first],
+        "gets": [_item(entry["item_id"], tastes) for entry in line["items"][:3]],
     }
+
+
+def _item(item: str, tastes: Tastes) -> str:
+    category = tastes.categories.get(item)
+    return tastes.titles.get(item, item) + (f" ({category})" if category else "")
 
 
 def page(found: Mapping[str, Any]) -> list[str]:
     """What was learned, in lines for people."""
     best, example = found["evaluation"], found["example"]
-    reasons = ", ".join(f"{lines:,} × {reason}" for reason, lines in list(found["rejected"].items())[:4])
-    more = len(found["rejected"]) - 4
+    reasons = "; ".join(f"{lines:,} × {reason}" for reason, lines in list(found["rejected"].items())[:SHOWN])
+    more = len(found["rejected"]) - SHOWN
     base = f" around {best['base']}" if best["base"] else ""
     lines = [
         f"learned in {found['seconds']:.0f} s:",
         f"  {found['events']:,} events of {found['users']:,} users",
-        f"  {sum(found['rejected'].values()):,} lines rejected: {reasons}"
-        f"{f' and {more} more reasons' if more > 0 else ''}",
+        f"  {sum(found['rejected'].values()):,} lines rejected: {reasons}{f'; {more} more' if more > 0 else ''}",
         f"  {found['latest']}{base}: {best['metric'].upper()} {best['value']['value']:.3f}, "
         f"{_lift(best['lift'])} over popular",
     ]
@@ -121,13 +126,12 @@ def page(found: Mapping[str, Any]) -> list[str]:
             f"  {shares['individual']:.0%} of the first {FIRST} items are to the user's known taste, "
             f"{shares['holdout']:.0%} in the holdout's popular lists".replace("%", " %")
         )
-    gets = "; ".join(f"{item['title']} ({item['category']})" for item in example["gets"])
     liked = ", ".join(f"{category} {weight:.0%}" for category, weight in example["likes"].items()).replace("%", " %")
     lines += [
         f"  for example {example['user_id']}, {example['events']:,} events",
         f"    likes  {liked}",
         f"    did    {'; '.join(example['did'])}",
-        f"    gets   {gets}",
+        f"    gets   {'; '.join(example['gets'])}",
         "",
         "next:",
     ]

@@ -23,6 +23,7 @@ Perform = Callable[[Sequence[str]], Any]
 MARKER = ".persona-demo"
 LISTS = "recommendations.jsonl"
 _TABLES = {"items": "items.jsonl", "users": "users.csv", "accounts": "accounts.csv", "events": "events.jsonl.gz"}
+_HELD = "SELECT (SELECT count(*) FROM events) AS events, (SELECT count(*) FROM profiles) AS users"
 _REJECTED = "SELECT reason, count(*) AS lines FROM quarantine GROUP BY reason ORDER BY lines DESC, reason"
 
 
@@ -61,11 +62,9 @@ def demo(folder: Path, perform: Perform, tell: Callable[[str], None]) -> dict[st
     tell(f"$ persona init {shlex.quote(str(folder))}")
     perform(["init", str(folder)])
     tell("  a folder with every setting in persona.toml, and nothing else yet")
-    counts: dict[str, Any] = {}
     for kind, name in _TABLES.items():
         kinds = () if kind == "events" else ("--kind", kind)
-        counts = step("ingest", str(data / name), *kinds, *there)
-        tell(f"  {_ingested(kind, counts)}")
+        tell(f"  {_ingested(kind, step('ingest', _shortest(data / name), *kinds, *there))}")
     trained = step("train", *there)
     tell(f"  {_trained(trained)}")
     evaluated = step("evaluate", *there)
@@ -74,19 +73,19 @@ def demo(folder: Path, perform: Perform, tell: Callable[[str], None]) -> dict[st
     tell(f"$ persona recommend {shlex.join(there)} > {shlex.quote(str(lists))}")
     perform(["recommend", "--out", str(lists), *there])
     served = learned.read_lists(lists)
-    held = sum(bool(line.get("holdout")) for line in served)
-    tell(f"  {len(served):,} lists, one a user; {held:,} are popular lists for the permanent holdout")
+    popular = sum(bool(line.get("holdout")) for line in served)
+    tell(f"  {len(served):,} lists, one a user; {popular:,} are popular lists for the permanent holdout")
     tastes = learned.known_tastes(data / "truth.jsonl", data / _TABLES["items"], served)
     user = learned.example_user(served, tastes)
     profile = step("profile", "show", user, *there)
     tell(f"  {_profiled(profile)}")
     rejected = perform(["sql", _REJECTED, *there, "--json"])
-    (total,) = perform(["sql", "SELECT count(*) AS events FROM events", *there, "--json"])
+    (held,) = perform(["sql", _HELD, *there, "--json"])
     return {
         "workspace": str(folder),
         "seconds": round(time.monotonic() - began, 1),
-        "events": total["events"],
-        "users": counts["users"],
+        "events": held["events"],
+        "users": held["users"],
         "rejected": {row["reason"]: row["lines"] for row in rejected},
         "latest": trained["latest"],
         "evaluation": learned.best_of(evaluated),
@@ -99,6 +98,11 @@ def demo(folder: Path, perform: Perform, tell: Callable[[str], None]) -> dict[st
             "persona ingest YOUR-EVENTS.jsonl --dry-run",
         ],
     }
+
+
+def _shortest(path: Path) -> str:
+    """The path from here where it lies below, as a user would type it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _ingested(kind: str, counts: Mapping[str, Any]) -> str:

@@ -59,11 +59,11 @@ def test_the_example_is_the_first_user_with_a_history_of_their_own() -> None:
 
 def test_the_example_shows_what_was_done_liked_and_given(files: tuple[Path, Path]) -> None:
     served = [line("a", "tea-1", "gone")]
-    top = [{"title": "tea 2", "item_id": "tea-2"}, {"title": None, "item_id": "x"}]
+    top = [{"item_id": "tea-2"}, {"item_id": "x"}]
     found = example_of("a", {"events": 3, "top_items": top}, served, known_tastes(*files, served))
-    assert found["did"] == ["tea 2", "x"]
+    assert found["did"] == ["tea 2 (tea)", "x"]
     assert found["likes"] == {"tea": 0.9, "milk": 0.05}
-    assert found["gets"] == [{"title": "tea 1", "category": "tea"}, {"title": "gone", "category": None}]
+    assert found["gets"] == ["tea 1 (tea)", "gone"]
 
 
 def test_the_lift_is_stated_with_open_ends_where_there_is_none() -> None:

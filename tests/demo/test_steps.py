@@ -67,7 +67,7 @@ class Script:
             ]
             Path(words[words.index("--out") + 1]).write_text("".join(json.dumps(line) + "\n" for line in lines))
         if words[0] == "sql":
-            return [{"events": 99}] if "FROM events" in words[1] else [{"reason": "not UTF-8", "lines": 1}]
+            return [{"events": 99, "users": 20}] if "FROM events" in words[1] else [{"reason": "not UTF-8", "lines": 1}]
         return ANSWERS.get(words[0])
 
 
@@ -108,6 +108,15 @@ def test_what_is_told_has_the_numbers(tmp_path: Path) -> None:
     assert "a little too good" in learned
     assert found["example"]["user_id"] == "u0001"
     assert len(found["next"]) == 3 and all(command in learned for command in found["next"])
+
+
+def test_sample_data_below_the_present_folder_is_named_from_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(steps.sample_data().parent)
+    assert run(tmp_path / "demo")[1][1][1] == str(Path("sample_data", "items.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path / "demo")[1][1][1] == str(steps.sample_data() / "items.jsonl")
 
 
 def test_a_demo_can_be_run_again(tmp_path: Path) -> None:
