@@ -203,9 +203,11 @@ def members(scan: Scan, cells: dict[str, Slice], rows: Mask) -> pa.Array:
     texts = []
     for name, cell in cells.items():
         text = sliced(scan, cell.start[kept], cell.end[kept], null_empty=True)
-        texts.append(pc.binary_join_element_wise(f'{json.dumps(name, ensure_ascii=False)}:"', text, '"', ""))
-    inner = pc.binary_join_element_wise(*texts, ",", null_handling="skip")
-    return pc.if_else(pc.equal(inner, ""), None, pc.binary_join_element_wise("{", inner, "}", ""))
+        member = pc.binary_join_element_wise(f',{json.dumps(name, ensure_ascii=False)}:"', text, '"', "")
+        texts.append(pc.fill_null(member, ""))
+    inner = pc.binary_join_element_wise(*texts, "")
+    objects = pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(inner, 1), "}", "")
+    return pc.if_else(pc.equal(inner, ""), None, objects)
 
 
 def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.uint8]:

@@ -102,12 +102,15 @@ def parse_flags(kind: Kind, flags: Sequence[str]) -> tuple[dict[str, Path], dict
 def resolve(kind: Kind, present: Collection[Path], flags: Sequence[str], *, nested: bool) -> Mapping:
     """The mapping for a file in which the paths `present` were seen.
 
-    Native names win over aliases; an alias is taken only for a field with no native name present. `nested` tells JSON
-    (context fields under `context`, with a flat name accepted too) from tables (flat columns).
-    Raises BadData when a field that every record needs cannot be found.
+    Native names win over aliases; an alias is taken only for a field with no native name present. `nested` is for JSON
+    lines, in which more keys may come later: a field that was not seen keeps its native path, context fields under
+    `context`. Raises BadData when a field that every record needs cannot be found, or a column named by a flag is not
+    in a table.
     """
     given, constants = parse_flags(kind, flags)
     seen = set(present)
+    if not nested:
+        _exist(given, seen)
     paths: dict[str, Path] = {}
     guessed: list[str] = []
     taken = set(given.values())
@@ -117,8 +120,7 @@ def resolve(kind: Kind, present: Collection[Path], flags: Sequence[str], *, nest
         if spec.name in given:
             paths[spec.name] = given[spec.name]
             continue
-        natives = [spec.native_path] if nested else []
-        natives += [(spec.name,), ("context." + spec.name,)]
+        natives = (spec.native_path, (spec.name,), ("context." + spec.name,))
         chosen = next((path for path in natives if path in seen and path not in taken), None)
         if chosen is None:
             aliases: Iterable[Path] = ((alias,) for alias in spec.aliases)
@@ -139,6 +141,14 @@ def resolve(kind: Kind, present: Collection[Path], flags: Sequence[str], *, nest
     if seen:
         _require(mapping, seen)
     return mapping
+
+
+def _exist(given: dict[str, Path], seen: set[Path]) -> None:
+    names = {".".join(path) for path in seen}
+    for name, path in given.items():
+        if path not in seen:
+            theirs = ".".join(path)
+            raise BadData(f"--map {name}={theirs}: the input has no column {theirs!r}{nearest(theirs, names)}")
 
 
 def _require(mapping: Mapping, seen: set[Path]) -> None:

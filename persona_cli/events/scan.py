@@ -1,7 +1,7 @@
 """A block of lines as a numpy array of bytes: where its lines, quotes and separators lie, and which lines are plain.
 
-A *plain* line is valid UTF-8 without control characters and, in JSON, without backslashes, so what stands between two
-of its quotes is the text itself. The fast reader looks at plain lines only; the others are judged one by one.
+A *plain* line is valid UTF-8 without control characters and backslashes, so what stands between two of its quotes is
+the text itself, and a cell is a JSON text as it stands. The fast reader looks at plain lines only.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _plain(
         if mark == TAB:
             harmless |= body[at] == TAB
         plain[np.searchsorted(ends, at[~harmless])] = False
-    if mark == QUOTE and b"\\" in block:
+    if b"\\" in block:
         plain[np.searchsorted(ends, np.flatnonzero(body == BACKSLASH))] = False
     if not block.isascii() and not _is_utf8(block):
         for row in np.unique(np.searchsorted(ends, np.flatnonzero(body >= 128))):
