@@ -84,7 +84,7 @@ class Layered:
             own = self.individual.scores(self._own(histories))  # (n_users, n_individual)
             scale = top_means(own, with_columns(hidden, self._columns, len(self.individual.items)))
             weights = np.where(scale > 0, weights, 0.0)
-            own *= (weights / np.where(scale > 0, scale, 1.0)).astype(np.float32)[:, None]
+            own *= np.divide(weights, scale, out=np.zeros_like(scale), where=scale > 0).astype(np.float32)[:, None]
             if own.shape == scores.shape:
                 scores = own
             else:
@@ -137,7 +137,7 @@ class Layered:
         spread = np.zeros((len(lists), len(self.items)), dtype=np.float32)
         spread[:, self._popular_places] = lists
         scale = _shared_top_means(spread, which, hidden)
-        factors = (weights / np.where(scale > 0, scale, 1.0)).astype(np.float32)
+        factors = np.divide(weights, scale, out=np.zeros_like(scale), where=scale > 0).astype(np.float32)
         order = np.argsort(which, kind="stable")
         bounds = np.searchsorted(which[order], np.arange(len(lists) + 1))
         for number in range(len(lists)):
