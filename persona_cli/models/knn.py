@@ -15,7 +15,9 @@ from persona_cli.models.base import Floats, Histories, Training
 from persona_cli.models.stored import load_items, load_sparse, save_items, save_sparse
 from persona_cli.workspace.settings import Settings
 
-LEFT, RIGHT = 0.8, 0.3
+DENSE = 0.02
+"""Share of users who hold the average item from which histories overlap by mere chance."""
+_SPARSE_EXPONENTS, _DENSE_EXPONENTS = (0.8, 0.3), (0.5, 0.5)
 
 
 class Knn:
@@ -27,16 +29,21 @@ class Knn:
     left = right = 0.5 is the cosine; a smaller `right` favours popular items. Each item keeps its `neighbours` largest
     weights in its row (the items that it recommends), so a history of h items costs at most h · neighbours products.
     Equal weights: the lower position is kept.
+
+    "auto": 0.5 and 0.5 where the average item is held by at least 2 % of users (two long histories then share popular
+    items by chance, and only the cosine takes that out), else 0.8 and 0.3.
     """
 
     name: ClassVar[str] = "knn"
     exact: ClassVar[bool] = True
     items: pl.Series
     """Items that some user's row holds, sorted (n_items,)."""
+    exponents_: tuple[float, float]
+    """left and right in force."""
     weights_: sparse.csr_array
     """W: row = item in the history, column = item recommended, float32, diagonal zero (n_items, n_items)."""
 
-    def __init__(self, neighbours: int = 200, left: float | str = LEFT, right: float | str = RIGHT) -> None:
+    def __init__(self, neighbours: int = 200, left: float | str = "auto", right: float | str = "auto") -> None:
         self.neighbours = neighbours
         self.left = left
         self.right = right
@@ -50,13 +57,13 @@ class Knn:
         )
 
     def settings(self) -> Mapping[str, Any]:
-        left, right = self._exponents()
+        left, right = self.exponents_
         return {"neighbours": self.neighbours, "left": left, "right": right}
 
     def fit(self, training: Training) -> Self:
         gram = training.gram
         self.items = gram.items
-        left, right = self._exponents()
+        left, right = self.exponents_ = self._exponents(gram.users, len(training.interactions.users))
         degrees = gram.users.astype(np.float64)  # (n_items,), at least 1
         cells = gram.full(np.float64)  # (n_items, n_items)
         rows = np.repeat(np.arange(len(degrees)), np.diff(cells.indptr))
@@ -70,6 +77,11 @@ class Knn:
         scores: Floats = (histories.rows @ self.weights_).toarray()
         return scores
 
+    def weights_of(self, items: NDArray[Any]) -> Floats:
+        """Rows of W: what each of these items (positions) says for every other (n, n_items)."""
+        rows: Floats = self.weights_[items].toarray()
+        return rows
+
     def save(self, folder: Path) -> None:
         save_items(folder, self.items)
         save_sparse(folder, "weights", self.weights_)
@@ -77,13 +89,18 @@ class Knn:
     @classmethod
     def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
         model = cls(**settings)
+        model.exponents_ = float(settings["left"]), float(settings["right"])
         model.items = load_items(folder)
         model.weights_ = load_sparse(folder, "weights", (len(model.items), len(model.items)))
         return model
 
-    def _exponents(self) -> tuple[float, float]:
-        left = LEFT if isinstance(self.left, str) else self.left
-        return left, RIGHT if isinstance(self.right, str) else self.right
+    def _exponents(self, users: NDArray[np.int64], n_users: int) -> tuple[float, float]:
+        share = float(users.mean()) / max(n_users, 1) if len(users) else 0.0
+        left, right = _DENSE_EXPONENTS if share >= DENSE else _SPARSE_EXPONENTS
+        return (
+            left if isinstance(self.left, str) else float(self.left),
+            right if isinstance(self.right, str) else float(self.right),
+        )
 
 
 def largest_of_rows(matrix: sparse.csr_array, k: int) -> sparse.csr_array:

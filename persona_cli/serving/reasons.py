@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse
 
+from persona_cli.models.ease import Ease
+from persona_cli.models.knn import Knn
 from persona_cli.models.layered import Layered
 from persona_cli.models.ranking import Lists
 from persona_cli.models.registry import Saved
@@ -29,7 +30,7 @@ class Reasons:
 
     def __init__(self, home: Home, saved: Saved, asked: Audience, settings: Settings) -> None:
         inside = saved.model.individual if isinstance(saved.model, Layered) else saved.model
-        self.weights = getattr(inside, "weights_", None) if inside is not None and inside.name != "popular" else None
+        self.inside = inside if isinstance(inside, Knn | Ease) else None
         self.items = saved.model.items if inside is None else inside.items
         self.rows = asked.histories(self.items, settings).rows
         self.context = asked.context
@@ -56,10 +57,8 @@ class Reasons:
     ) -> NDArray[np.float32]:
         speaks = np.zeros((len(own), len(entries)), dtype=np.float32)
         covered = entries >= 0
-        if self.weights is not None and len(own) and covered.any():
-            part = self.weights[own][:, entries[covered]]
-            dense = part.toarray() if isinstance(part, sparse.csr_array) else np.asarray(part)
-            speaks[:, covered] = dense * strengths[:, None]
+        if self.inside is not None and len(own) and covered.any():
+            speaks[:, covered] = self.inside.weights_of(own)[:, entries[covered]] * strengths[:, None]
         return speaks
 
     def _popular(self, user: int) -> str:

@@ -62,6 +62,24 @@ def weights(model: Ease) -> np.ndarray:
     return model.scores(Histories(alone, np.ones(n, dtype=np.int64), nowhere))
 
 
+def test_rows_of_the_weights_are_the_scores_of_single_items() -> None:
+    model = Ease(1.0).fit(training(SQUARES))
+    assert np.array_equal(model.weights_of(np.array([4, 0])), weights(model)[[4, 0]])
+
+
+def test_many_users_and_few_are_scored_by_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_training = training(SQUARES)
+    monkeypatch.setattr(ease_module, "STRIP", 4)
+    model = Ease(1.0).fit(given_training)
+    assert model.strips_.shape == (3, 10, 4)
+    who = histories(given_training.interactions, model.items)
+    few = model.scores(who)
+    monkeypatch.setattr(ease_module, "_MANY_USERS", 1)
+    assert np.array_equal(model.scores(who), few)
+    monkeypatch.undo()
+    assert np.array_equal(Ease(1.0).fit(given_training).scores(who), few)
+
+
 def test_little_memory_solves_in_single_precision() -> None:
     given_training = training(SQUARES)
     double, single = Ease(1.0).fit(given_training), Ease(1.0, memory_gb=1e-9).fit(given_training)

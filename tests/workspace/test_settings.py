@@ -151,7 +151,7 @@ def test_typed_reading() -> None:
     assert settings.texts("recommend.consumed_by") == ("*",)
     assert settings.wholes("evaluate.k") == (10, 20)
     assert settings.number_or_word("model.ease.lambda") == "auto"
-    assert settings.number_or_word("model.knn.left") == 0.8
+    assert settings.number_or_word("model.gram.cap") == 1.0
     assert settings.seconds("train.time_limit") == 300.0
     with pytest.raises(TypeError):
         settings.whole("ingest.max_rejected")
