@@ -1,0 +1,34 @@
+"""A trained shop, made once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from shop import shop
+
+from persona_cli.feedback.training import train
+from persona_cli.workspace.home import Home, open_home
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = shop(tmp_path_factory.mktemp("shop") / "w")
+    train(home)
+    return home.root
+
+
+@pytest.fixture
+def home(trained_once: Path, tmp_path: Path) -> Home:
+    """A workspace of its own for every test: trained with all four models, layered around the best."""
+    shutil.copytree(trained_once, tmp_path / "w")
+    return open_home(tmp_path / "w")
