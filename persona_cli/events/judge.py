@@ -24,11 +24,12 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from persona_cli.events.mapping import Mapping, NotAnObject, Tree, json_type
+from persona_cli.events.mapping import Mapping, Path, Tree, json_type
 from persona_cli.events.schema import FIELDS, ID_FIELDS, KEY, MAX_ID_BYTES, Field
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_US = 631_152_000_000_000  # 1990-01-01T00:00:00Z
+NAMES = {kind: tuple(spec.name for spec in fields) for kind, fields in FIELDS.items()}
 ASCII_BLANK = " \t\r\n\f\v"
 MAX_DEPTH = 100  # Python's own limit differs between versions; the verdict may not
 
@@ -70,11 +71,21 @@ class Rules:
     zoneless: int = field(default=0, compare=False)
     zone: tzinfo = field(init=False)
     tree: Tree = field(init=False)
+    # Fields by the object they lie in (None: constants), with their key there.
+    places: list[tuple[Path | None, list[tuple[Field, str]]]] = field(init=False)
     had_zoneless: bool = field(default=False, init=False, compare=False)
 
     def __post_init__(self) -> None:
         self.zone = UTC if self.assume_tz == "UTC" else ZoneInfo(self.assume_tz)
         self.tree = self.mapping.tree()
+        places: dict[Path | None, list[tuple[Field, str]]] = {}
+        for spec in FIELDS[self.mapping.kind]:
+            if spec.name in self.mapping.constants:
+                places.setdefault(None, []).append((spec, spec.name))
+            elif spec.name in self.mapping.paths:
+                *above, key = self.mapping.paths[spec.name]
+                places.setdefault(tuple(above), []).append((spec, key))
+        self.places = list(places.items())
 
 
 def parse_json(line: bytes) -> dict[str, Any]:
@@ -88,9 +99,7 @@ def parse_json(line: bytes) -> dict[str, Any]:
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise Rejected(f"not valid JSON: nested deeper than {MAX_DEPTH}")
     try:
-        record = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=Number, parse_int=_integer
-        )
+        record = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         reason = "more than one JSON value on the line" if error.msg == "Extra data" else "not valid JSON"
         raise Rejected(reason) from None
@@ -105,12 +114,13 @@ def judge(record: dict[str, Any], rules: Rules) -> dict[str, Any]:
     """Canonical values of one record and its props; times as µs since 1970. Raises Rejected with the reason."""
     kind = rules.mapping.kind
     rules.had_zoneless = False
-    row: dict[str, Any] = {}
-    for spec in FIELDS[kind]:
-        raw = rules.mapping.value_of(record, spec.name)
-        if isinstance(raw, NotAnObject):
-            raise Rejected(f"{raw.name}: expected an object, got {raw.type}")
-        row[spec.name] = _READERS[spec.type](spec, raw, rules)
+    row: dict[str, Any] = dict.fromkeys(NAMES[kind])
+    for above, fields in rules.places:
+        place = rules.mapping.constants if above is None else _object_at(record, above)
+        if place is not None:
+            for spec, key in fields:
+                if (raw := place.get(key)) is not None:
+                    row[spec.name] = _READERS[spec.type](spec, raw, rules)
     props = record.get("props")
     if props is not None and not isinstance(props, dict):
         raise Rejected(f"props: expected an object, got {json_type(props)}")
@@ -128,6 +138,17 @@ def judge(record: dict[str, Any], rules: Rules) -> dict[str, Any]:
     if row["timestamp"] > rules.latest_us:
         raise Rejected("timestamp: more than 24 h in the future")
     return _accepted(record, row, rules)
+
+
+def _object_at(record: dict[str, Any], path: Path) -> dict[str, Any] | None:
+    """The nested object at `path`, None when there is none."""
+    place: Any = record
+    for depth, key in enumerate(path, 1):
+        if (place := place.get(key)) is None:
+            return None
+        if not isinstance(place, dict):
+            raise Rejected(f"{'.'.join(path[:depth])}: expected an object, got {json_type(place)}")
+    return place  # type: ignore[no-any-return]
 
 
 def constant(spec: Field, text: str, rules: Rules) -> Any:
@@ -201,6 +222,10 @@ def _constant(name: str) -> Any:
     raise Rejected(f"not valid JSON: {name.removeprefix('-')} is not a number")
 
 
+# Strict JSON: no NaN, no key twice, numbers with their text.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=Number, parse_int=_integer)
+
+
 def _depth(text: str) -> int:
     deepest = depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
@@ -210,22 +235,23 @@ def _depth(text: str) -> int:
 
 
 def _text(spec: Field, raw: Any, rules: Rules) -> str | None:
-    if isinstance(raw, bool) or not isinstance(raw, str | int | None):
+    if type(raw) is str:
+        text = raw
+    elif isinstance(raw, int) and not isinstance(raw, bool):
+        text = str(raw)
+    else:
         raise Rejected(f"{spec.name}: expected text, got {json_type(raw)}")
-    if raw is None:
-        return None
-    text = str(raw)
     if not text.strip(ASCII_BLANK):
         return None
-    if spec.name in ID_FIELDS and len(text.encode()) > MAX_ID_BYTES:
+    if spec.name in ID_FIELDS and len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
         raise Rejected(f"{spec.name}: longer than {MAX_ID_BYTES:,} bytes")
-    if (_CONTROL if spec.name in ID_FIELDS else _CONTROL_BUT_SPACE).search(text):
+    if not text.isprintable() and (_CONTROL if spec.name in ID_FIELDS else _CONTROL_BUT_SPACE).search(text):
         raise Rejected(f"{spec.name}: holds a control character")
     return text
 
 
 def _number(spec: Field, raw: Any, rules: Rules) -> float | None:
-    if raw is None or (isinstance(raw, str) and not raw.strip(ASCII_BLANK)):
+    if isinstance(raw, str) and not raw.strip(ASCII_BLANK):
         return None
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
         raise Rejected(f"{spec.name}: expected a number, got {json_type(raw)}")
@@ -241,7 +267,7 @@ def _number(spec: Field, raw: Any, rules: Rules) -> float | None:
 
 
 def _whole(spec: Field, raw: Any, rules: Rules) -> int | None:
-    if raw is None or (isinstance(raw, str) and not raw.strip(ASCII_BLANK)):
+    if isinstance(raw, str) and not raw.strip(ASCII_BLANK):
         return None
     if isinstance(raw, str) and _INTEGER.fullmatch(raw):
         raw = int(raw)
@@ -251,7 +277,7 @@ def _whole(spec: Field, raw: Any, rules: Rules) -> int | None:
 
 
 def _flag(spec: Field, raw: Any, rules: Rules) -> bool | None:
-    if raw is None or isinstance(raw, bool):
+    if isinstance(raw, bool):
         return raw
     text = str(raw).strip(ASCII_BLANK).lower()
     if not text:
@@ -263,18 +289,17 @@ def _flag(spec: Field, raw: Any, rules: Rules) -> bool | None:
 
 def _texts(spec: Field, raw: Any, rules: Rules) -> list[str] | None:
     """A list of texts; one text is split at `|`, the separator of MovieLens and Personalize files."""
-    if raw is None:
-        return None
     parts = raw.split("|") if isinstance(raw, str) else raw
     if not isinstance(parts, list):
         raise Rejected(f"{spec.name}: expected a list of texts, got {json_type(raw)}")
-    read = [_text(spec, part.strip(ASCII_BLANK) if isinstance(part, str) else part, rules) for part in parts]
+    stripped = (part.strip(ASCII_BLANK) if isinstance(part, str) else part for part in parts)
+    read = (_text(spec, part, rules) for part in stripped if part is not None)
     return [text for text in read if text is not None]
 
 
 def _time(spec: Field, raw: Any, rules: Rules) -> int | None:
     """Microseconds since 1970 UTC; numbers are seconds, milli-, micro- or nanoseconds, told apart by their size."""
-    if raw is None or (isinstance(raw, str) and not raw.strip(ASCII_BLANK)):
+    if isinstance(raw, str) and not raw.strip(ASCII_BLANK):
         return None
     if isinstance(raw, date):  # from Parquet
         return _microseconds(spec, raw if isinstance(raw, datetime) else datetime(raw.year, raw.month, raw.day), rules)

@@ -19,14 +19,6 @@ Tree = dict[str, Union[tuple[str, ...], "Tree"]]
 
 
 @dataclass(frozen=True)
-class NotAnObject:
-    """Found where a parent object (`context`) was expected on the way to a field."""
-
-    name: str
-    type: str
-
-
-@dataclass(frozen=True)
 class Mapping:
     """Canonical name → path in the record, plus constants; `guessed` names what came from an alias."""
 
@@ -34,22 +26,6 @@ class Mapping:
     paths: dict[str, Path]
     constants: dict[str, str] = field(default_factory=dict)
     guessed: tuple[str, ...] = ()
-
-    def value_of(self, record: dict[str, Any], name: str) -> Any:
-        """The raw value of a canonical field, None when absent, NotAnObject when a parent is something else."""
-        if name in self.constants:
-            return self.constants[name]
-        path = self.paths.get(name)
-        if path is None:
-            return None
-        place: Any = record
-        for depth, key in enumerate(path):
-            if place is None:
-                return None
-            if not isinstance(place, dict):
-                return NotAnObject(".".join(path[:depth]), json_type(place))
-            place = place.get(key)
-        return place
 
     def tree(self) -> Tree:
         """The paths as nested keys. A path that leads through another field's value adds nothing."""
