@@ -54,27 +54,24 @@ class Segment:
 
 @dataclass
 class Occurrences:
-    """How often each id made by hash came so far in one file and month, by key.
+    """The keys of all ids made by hash that came so far in one file and month, sorted, each as often as it came.
 
     Two ids of one file under one key (one file of ten million lines in 300,000) would at worst be numbered from 1
     instead of 0; they stay distinct.
     """
 
     keys: Keys = field(default_factory=lambda: np.empty(0, np.uint64))
-    counts: npt.NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
 
     def before(self, keys: Keys) -> npt.NDArray[np.int64]:
         """(rows,) how often each key came before."""
-        if not len(self.keys):
-            return np.zeros(len(keys), np.int64)
-        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[at] == keys, self.counts[at], 0).astype(np.int64)
+        times = np.zeros(len(keys), np.int64)
+        rows = np.flatnonzero(contained(keys, self.keys))
+        wanted = keys[rows]
+        times[rows] = np.searchsorted(self.keys, wanted, "right") - np.searchsorted(self.keys, wanted, "left")
+        return times
 
     def add(self, keys: Keys) -> None:
-        new, counts = np.unique(keys, return_counts=True)
-        merged, inverse = np.unique(np.concatenate([self.keys, new]), return_inverse=True)
-        totals = np.bincount(inverse, np.concatenate([self.counts, counts])).astype(np.uint32)
-        self.keys, self.counts = merged, totals
+        self.keys = np.sort(np.concatenate([self.keys, keys]))
 
 
 @dataclass
@@ -160,10 +157,16 @@ def judge_ids(month: Month, ids: pl.Series, policy: Policy) -> Verdict:
     return Verdict(ids, keys, keep, again)
 
 
+def distinct(keys: Keys) -> Keys:
+    """The keys without repetition, sorted; np.unique hashes, which is slow for millions."""
+    ordered = np.sort(keys)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
 def repeated(keys: Keys) -> Keys:
     """The keys that come more than once, sorted."""
     ordered = np.sort(keys)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return distinct(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def contained(keys: Keys, ordered: Keys) -> Mask:
@@ -174,7 +177,7 @@ def contained(keys: Keys, ordered: Keys) -> Mask:
         # Looked up in order the search stays in the cache; mostly there is no match, and this is the end of it.
         mine = np.sort(keys)
         at = np.minimum(np.searchsorted(ordered, mine), len(ordered) - 1)
-        matched = np.unique(mine[ordered[at] == mine])
+        matched = distinct(mine[ordered[at] == mine])
         if not len(matched):
             return np.zeros(len(keys), bool)
         ordered = matched

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, Protocol, get_args
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.events import opening, reading
 from persona_cli.events.catalogue import CatalogueStore
 from persona_cli.events.dedupe import Policy
+from persona_cli.events.mapping import Mapping
 from persona_cli.events.opening import Format, Input
 from persona_cli.events.quarantine import Rejections
 from persona_cli.events.reading import Reject
@@ -141,10 +143,12 @@ def ingest(
         latest_us = int(now.timestamp() * 1_000_000) + DAY_US
         try:
             seen: dict[str, Reason] = {}
+            guesses: set[str] = set()
             for number, source in enumerate(sources):
                 read = rejected = 0
                 reasons: dict[str, Reason] = {}
-                for batch in reading.batches(source, kind, maps, home.settings, latest_us):
+                told = partial(_tell_guesses, source.name, guesses)
+                for batch in reading.batches(source, kind, maps, home.settings, latest_us, tell=told):
                     take(batch, number, source.name, store, rejections, reasons)
                     read += batch.read
                     rejected += len(batch.rejects)
@@ -238,6 +242,17 @@ def masked(raw: bytes, longest: int = 160) -> str:
 
     shown = _TOKEN.sub(mask, text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _tell_guesses(source: str, told: set[str], mapping: Mapping) -> None:
+    """Say once what was taken for what without having been told."""
+    if not mapping.guessed:
+        return
+    shown = mapping.describe()
+    guess = ", ".join(f"{name} = {shown[name].removeprefix('=')}" for name in mapping.guessed)
+    if guess not in told:
+        told.add(guess)
+        log.info("%s: guessed %s (--map FIELD=THEIRS decides)", source, guess)
 
 
 def _policy(home: Home, given: Policy | None) -> Policy:

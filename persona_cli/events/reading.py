@@ -61,12 +61,17 @@ def batches(
     *,
     reader: Reader = "auto",
     threads: int = 2,
+    tell: Callable[[Mapping], None] | None = None,
 ) -> Iterator[Batch]:
     """Judged batches of one input, in its order; `flags` are those of --map, `latest_us` the latest time allowed.
+
+    `tell` is called with the mapping, before the first batch.
 
     Raises BadData when the needed columns cannot be found or the input cannot be read at all, MissingInput never.
     """
     mapping, works = _open(source, kind, flags, settings, fast=reader != "plain", block_bytes=BLOCK_BYTES)
+    if tell is not None:
+        tell(opened.mapping)
     zone = settings.text("ingest.assume_tz")
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from persona_cli.errors import BadData, Busy
-from persona_cli.events.dedupe import Keys, Mask, Month, Policy, Segment, judge_ids, keys_of, number_occurrences
+from persona_cli.events.dedupe import (
+    Keys,
+    Mask,
+    Month,
+    Policy,
+    Segment,
+    distinct,
+    judge_ids,
+    keys_of,
+    number_occurrences,
+)
 from persona_cli.events.schema import UTC_MICROSECONDS, judged_schema, stored_schema
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -35,6 +46,9 @@ FILE_BYTES = 600 << 20
 BUFFER_BYTES = 900 << 20
 WORKERS = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Every id and nearly every time is there once; nobody looks for a file by its other columns.
+_DICTIONARIES = [name for name in stored_schema("events").names if name not in ("event_id", "timestamp", "ingested_at")]
+_STATISTICS = ["timestamp", "ingested_at"]
 _CONTENT = judged_schema("events").names
 
 
@@ -189,7 +203,8 @@ class EventStore:
         stored = rows.select(_CONTENT).append_column("source", sources).append_column("ingested_at", stamp)
         while len(self._pending) >= WORKERS:
             self._pending.pop(0).result()
-        future = self._workers.submit(table.write, stored, {"month": name})
+        write = partial(table.write, statistics=_STATISTICS, dictionaries=_DICTIONARIES)
+        future = self._workers.submit(write, stored, {"month": name})
         self._pending.append(future)
         label = f"new {len(self._written)}"
         self._written[label] = future
@@ -280,9 +295,9 @@ class EventStore:
 
     def _count(self, rows: pa.Table) -> None:
         people = pc.coalesce(rows["user_id"], rows["anon_id"])
-        self._users = np.union1d(self._users, keys_of(_series(people)))
+        self._users = distinct(np.concatenate([self._users, keys_of(_series(people))]))
         items = _series(rows["item_id"]).drop_nulls()
-        self._items = np.union1d(self._items, keys_of(items))
+        self._items = distinct(np.concatenate([self._items, keys_of(items)]))
         first, last = _span(rows)
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)

@@ -79,10 +79,18 @@ class Table:
         chosen = list(self.files if files is None else files)
         return scan_files(self.root, self.schema, self.partition_by, chosen)
 
-    def write(self, rows: pl.DataFrame | pa.Table, partition: Mapping[str, Any] | None = None) -> File:
+    def write(
+        self,
+        rows: pl.DataFrame | pa.Table,
+        partition: Mapping[str, Any] | None = None,
+        *,
+        statistics: Sequence[str] | None = None,
+        dictionaries: Sequence[str] | None = None,
+    ) -> File:
         """Write rows as one new file, flushed to disk and in no table until `commit`. Safe to call from threads.
 
-        A text column may come as a dictionary of texts.
+        A text column may come as a dictionary of texts. `statistics` and `dictionaries` name the columns whose Parquet
+        gets them, where not all need them: both take time.
         """
         values = {name: str((partition or {})[name]) for name in self.partition_by}
         names = [name for name in self.schema.names if name not in self.partition_by]
@@ -94,7 +102,15 @@ class Table:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             # Without the Arrow schema a column is read back as what it is declared, also if it came as a dictionary.
-            pq.write_table(table, path, compression="zstd", compression_level=_COMPRESSION_LEVEL, store_schema=False)
+            pq.write_table(
+                table,
+                path,
+                compression="zstd",
+                compression_level=_COMPRESSION_LEVEL,
+                write_statistics=True if statistics is None else list(statistics),
+                use_dictionary=True if dictionaries is None else list(dictionaries),
+                store_schema=False,
+            )
             _flush(path)
         except BaseException:
             path.unlink(missing_ok=True)
