@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,12 @@ _NAMES = {"hit_rate": "hit rate", "tie_share": "tie share", "ndcg": "NDCG", "map
 
 def page(result: Mapping[str, Any]) -> list[str]:
     """Lines for people, at most 100 wide as long as names are short: what was asked, then two tables for each k."""
-    lines = [result["split"]["headline"]]
+    lines = prose(result["split"]["headline"])
     lines.append(
         f"{result['users']:,} users asked, {result['test_pairs']:,} right answers, "
         f"{result['items']:,} items, {result['train_events']:,} events to learn from"
     )
-    lines += list(result["notes"])
+    lines += [line for note in result["notes"] for line in prose(note)]
     models = result["models"]
     names = [_title(entry) for entry in models]
     for k in result["k"]:
@@ -33,11 +34,19 @@ def page(result: Mapping[str, Any]) -> list[str]:
             rows.append([name, *(_value(metric, entry["metrics"].get(f"{metric}@{k}")) for metric in _VALUES)])
         lines += ["", *aligned(rows)]
     lines += ["", "± half the 95 % interval over users; lift: over popular, paired by user; novelty in bits"]
-    if any(entry["chosen_with_later_data"] for entry in models):
-        lines.append("* settings chosen with data from after the cut: read its figures as too good")
+    if later := [entry for entry in models if entry["chosen_with_later_data"]]:
+        what = dict.fromkeys(setting for entry in later for setting in entry["chosen"])
+        lines += prose(
+            f"* chosen with data from after the cut: {', '.join(what)}. What that choice gained is in its figures"
+        )
     if result.get("online"):
         lines += ["", *_online(result["online"])]
     return lines
+
+
+def prose(text: str) -> list[str]:
+    """A sentence in lines of at most 100."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def records(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,13 +83,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def lift_text(lift: Mapping[str, Any] | None, is_baseline: bool = False) -> str:
-    """`+123 % (+110 to +140)`; an open end is `?`."""
+    """`+123 % (+110…+140)`; an open end is `?`."""
     if is_baseline:
         return "-"
     if lift is None:
         return "popular has none"
     low, high = (_percent(lift[bound]) for bound in ("low", "high"))
-    return f"{_percent(lift['value'])} % ({low} to {high})"
+    return f"{_percent(lift['value'])} % ({low}…{high})"
 
 
 def _percent(share: float | None) -> str:
@@ -109,10 +118,10 @@ def _value(metric: str, interval: Mapping[str, Any] | None) -> str:
 def _online(section: Mapping[str, Any]) -> list[str]:
     users = section["users"]
     lines = [f"online: {users['personalised']:,} personalised users, {users['holdout']:,} in the permanent holdout"]
-    lines.append(section["why"])
+    lines += prose(section["why"])
     if not section["compared"]:
         return lines
-    lines.append(section["note"])
+    lines += prose(section["note"])
     rows = [["a user", "personalised", "holdout", "difference"]]
     for name, measure in section["measures"].items():
         difference = measure["difference"]

@@ -51,3 +51,9 @@ def ingest(tmp_path: Path) -> Ingest:
         return home
 
     return append
+
+
+@pytest.fixture
+def canonical() -> Callable[..., pl.DataFrame]:
+    """`stored`, for tests that need the events themselves."""
+    return stored

@@ -22,6 +22,7 @@ def entry(name: str, value: float, base: str | None = None, later: bool = False)
     return {
         "model": name,
         "base": base,
+        "chosen": ["individual"],
         "chosen_with_later_data": later,
         "metrics": metrics,
         "lift": {} if name == "popular" else lift,
@@ -48,11 +49,14 @@ def test_the_page_reads_well_at_100_columns() -> None:
     assert lines[1] == "1,234 users asked, 5,678 right answers, 910 items, 11,213 events to learn from"
     assert lines[2] == "a note"
     assert max(map(len, lines)) <= WIDTH
+    reason = " ".join(["why"] * 60)
+    long = page(result(split={"headline": reason}))
+    assert max(map(len, long)) <= WIDTH and " ".join(line.strip() for line in long[:3]) == reason
     rows = [line for line in lines if line.startswith("layered (ease) *")]
     assert len(rows) == 4  # two tables for each k
-    assert "0.2500 ±0.0150" in rows[0] and "+123 % (+50 to ?)" in rows[0]
+    assert "0.2500 ±0.0150" in rows[0] and "+123 % (+50…?)" in rows[0]
     assert "7.00" in rows[1] and rows[1].endswith("-")
-    assert any(line.startswith("* settings chosen with data from after the cut") for line in lines)
+    assert any(line.startswith("* chosen with data from after the cut: individual.") for line in lines)
 
 
 def test_nothing_is_marked_without_reason() -> None:
@@ -75,6 +79,6 @@ def test_records_are_flat() -> None:
 
 
 def test_lifts_in_words() -> None:
-    assert lift_text({"value": 0.05, "low": -0.012, "high": 0.2}) == "+5.0 % (-1.2 to +20)"
+    assert lift_text({"value": 0.05, "low": -0.012, "high": 0.2}) == "+5.0 % (-1.2…+20)"
     assert lift_text(None) == "popular has none" and lift_text(None, is_baseline=True) == "-"
     assert aligned([["a", "bb"], ["ccc", "d"]]) == ["a    bb", "ccc   d"]

@@ -1,0 +1,127 @@
+"""`persona evaluate` as a shell sees it: what is printed, in which shape, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persona_cli.cli.main import run
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """30 users with a film a day: evens like even films, odds odd ones; twelve days."""
+    lines = []
+    for user in range(30):
+        for day in range(12):
+            film = 2 * ((7 * user + 3 * day) % 20) + user % 2
+            event = {"user_id": f"u{user:02d}", "event_type": "click", "item_id": f"f{film:02d}"}
+            lines.append(json.dumps({**event, "timestamp": f"2026-01-{day + 1:02d}T{user % 24:02d}:00:00Z"}))
+    (tmp_path / "events.jsonl").write_text("\n".join(lines) + "\n")
+    assert run(["init", "w"]) == 0
+    assert run(["ingest", "-w", "w", "events.jsonl"]) == 0
+    capsys.readouterr()
+    return tmp_path / "w"
+
+
+def answered(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
+    assert run(["evaluate", "-w", "w", *words]) == code
+    out, err = capsys.readouterr()
+    return out, err
+
+
+def test_json_has_the_shape_that_others_rely_on(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result: dict[str, Any] = json.loads(answered(capsys, "--model", "knn", "--k", "3,5", "--json")[0])
+    assert {"run", "split", "users", "models"} <= result.keys()
+    assert result["users"] == 30 and result["split"]["kind"] == "time"
+    assert [one["model"] for one in result["models"]] == ["knn", "popular"]
+    for one in result["models"]:
+        for metric in ("recall", "ndcg", "precision", "map", "mrr", "hit_rate", "coverage", "novelty", "tie_share"):
+            assert one["metrics"][f"{metric}@3"].keys() == {"value", "low", "high"}
+        recall = one["metrics"]["recall@5"]
+        assert 0 <= recall["low"] <= recall["value"] <= recall["high"] <= 1
+    knn, popular = result["models"]
+    assert knn["metrics"]["recall@5"]["low"] > popular["metrics"]["recall@5"]["high"]  # two tastes
+    assert knn["lift"]["recall@5"]["low"] > 0
+    kept = workspace / "evaluations" / result["run"]
+    assert json.loads((kept / "result.json").read_text()) == result
+    manifest = json.loads((workspace / "runs" / f"{result['run']}.json").read_text())
+    assert manifest["status"] == "done" and manifest["counts"]["users"] == 30
+    assert manifest["outputs"].keys() == {"result.json", "users.parquet"}
+
+
+def test_people_read_the_split_first(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "-w", "w", "--model", "ease"]) == 0
+    capsys.readouterr()
+    out, err = answered(capsys)
+    lines = out.splitlines()
+    assert lines[0].startswith("time split: trained before 2026-01-")
+    assert lines[1].startswith("30 users asked, ")
+    assert sum(line.startswith("layered (ease)") for line in lines) == 4
+    assert max(map(len, lines)) <= 100
+    assert "by user: " in err
+    assert run(["evaluate", "-w", "w", "-q", "--out", "page.txt"]) == 0
+    assert Path("page.txt").read_text() == out and capsys.readouterr() == ("", "")
+
+
+def test_flat_records_for_spreadsheets(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(answered(capsys, "--model", "knn", "--k", "5", "--format", "csv")[0])))
+    assert {row["model"] for row in rows} == {"knn", "popular"} and {row["k"] for row in rows} == {"5"}
+    assert float(next(row["lift"] for row in rows if row["model"] == "knn" and row["metric"] == "ndcg")) > 0
+
+
+def test_right_answers_of_a_file(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("test.csv").write_text("user_id,item_id\nu00,f00\nu01,f01\nnobody,f02\nu00,missing\n")
+    result = json.loads(answered(capsys, "--model", "knn", "--test", "test.csv", "--json")[0])
+    assert result["split"]["kind"] == "test" and result["test_pairs"] <= 4
+    assert any("have no event; they get the popular list" in note for note in result["notes"])
+
+
+def test_the_holdout_section_is_there_when_asked_for(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = answered(capsys, "--model", "popular", "--holdout")
+    assert "in the permanent holdout" in out and "not yet" in out
+    assert "holdout" not in answered(capsys, "--model", "popular")[0]
+
+
+def test_how_it_ends_when_it_cannot_go_on(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code, said in (
+        ([], 66, "no model has been trained yet"),
+        (["--model", "eese"], 2, "did you mean 'ease'?"),
+        (["--model", "ease/4"], 66, "no ease model has been trained yet"),
+        (["--model", "ease", "--split", "sideways"], 2, "sideways"),
+        (["--model", "ease", "--k", "0"], 2, "--k is '0'"),
+        (["--model", "ease", "--k", "5,5"], 2, "--k is '5,5'"),
+        (["--model", "ease", "--set", "model.ease.lambada=3"], 78, "model.ease.lambada"),
+        (["--model", "ease", "--test", "no.csv"], 66, "no.csv"),
+        (["--model", "ease", "--test", "no.csv", "--split", "time"], 2, "give one of them"),
+        (["--model", "ease", "--no-refit"], 66, "no ease model has been trained yet"),
+        (["--model", "ease", "--as-of", "2020-01-01"], 66, "no events before 2020-01-01"),
+        (["--model", "ease", "--as-of", "soon"], 2, "soon"),
+    ):
+        out, err = answered(capsys, *words, code=code)
+        assert said in err and out == "", words
+    assert not (workspace / "evaluations").exists()
+    assert run(["train", "-w", "w", "--model", "knn"]) == 0
+    capsys.readouterr()
+    out, err = answered(capsys, "--no-refit", code=66)
+    assert "no event is later than what layered/1, popular/1 was trained on" in err and out == ""
+
+
+def test_a_workspace_without_events(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", "w"]) == 0
+    capsys.readouterr()
+    out, err = answered(capsys, "--model", "ease", code=66)
+    assert "no events to evaluate on" in err and "persona ingest FILE" in err and out == ""
