@@ -71,7 +71,7 @@ def batches(
     """
     mapping, works = _open(source, kind, flags, settings, fast=reader != "plain", block_bytes=BLOCK_BYTES)
     if tell is not None:
-        tell(opened.mapping)
+        tell(mapping)
     zone = settings.text("ingest.assume_tz")
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
