@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,32 +15,32 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from persona_cli.profiles.coding import Coded, Encoder, run_starts
+from persona_cli.profiles.coding import Coded, Encoder, by_distinct, run_starts
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 
 # Fewer events than this are shared out in memory.
 IN_MEMORY = 2_000_000
-BATCH = 500_000
 Load = Callable[[], Coded]
 
 
 def buckets_of(users: pl.Series, n: int) -> pl.Series:
     """The bucket of each user (n_rows,) Int32."""
-    distinct = users.unique()
-    return users.replace_strict(distinct, _numbers(distinct, n), return_dtype=pl.Int32).alias("bucket")
+    return by_distinct(users, partial(_bucket, n), pl.Int32).alias("bucket")
 
 
-def _numbers(users: pl.Series, n: int) -> pl.Series:
-    return pl.Series([zlib.crc32(user.encode()) % n for user in users], dtype=pl.Int32)
+def _bucket(n: int, user: str) -> int:
+    return zlib.crc32(user.encode()) % n
 
 
 @contextlib.contextmanager
-def shared_out(home: Home, events: pl.LazyFrame, texts: Sequence[str], n: int) -> Iterator[list[tuple[int, Load]]]:
+def shared_out(
+    home: Home, events: Iterable[pl.LazyFrame], texts: Sequence[str], n: int
+) -> Iterator[list[tuple[int, Load]]]:
     """(bucket, what loads its events) by `user_id`, in order of buckets; the columns `texts` are coded.
 
-    Many events go through temporary files of the workspace: memory then holds `IN_MEMORY` events as numbers, a batch
-    as text, the distinct texts, and later the buckets that are loaded.
+    `events` come in pieces, each of which fits in memory. Many go through temporary files of the workspace: memory
+    then holds a piece as text, twice `IN_MEMORY` events as numbers, the distinct texts, and later the loaded buckets.
     """
     encoder = Encoder(texts)
     bucket_of = np.zeros(0, dtype=np.int32)  # by the encoder's number of the user
@@ -49,12 +49,14 @@ def shared_out(home: Home, events: pl.LazyFrame, texts: Sequence[str], n: int) -
         writer = stack.enter_context(ThreadPoolExecutor(1))
         writes: list[Future[None]] = []
         waiting: list[pl.DataFrame] = []
-        for batch in events.collect_batches(chunk_size=BATCH):
+        for piece in events:
+            batch = piece.collect()
             if not batch.height:
                 continue
             rows = encoder.encode(batch)
+            del batch
             new = encoder.seen("user_id", len(bucket_of))
-            bucket_of = np.concatenate([bucket_of, _numbers(new, n).to_numpy()])
+            bucket_of = np.concatenate([bucket_of, buckets_of(new, n).to_numpy()])
             waiting.append(rows.with_columns(bucket=pl.Series(bucket_of[rows["user_id"].to_numpy()])))
             if sum(part.height for part in waiting) > IN_MEMORY:
                 folder = folder or stack.enter_context(artifacts.scratch(home.root))

@@ -6,7 +6,7 @@ arithmetic on whole numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,15 @@ class Encoder:
                 places = pl.Series(self._places[name]).gather(rows[name])
                 columns[name] = places.fill_null(_NULL)
         return Coded(pl.DataFrame(columns), self.values)
+
+
+def by_distinct(column: pl.Series, of: Callable[[str], object], dtype: type[pl.DataType]) -> pl.Series:
+    """`of` each text of a column (n,), asked once for each distinct text."""
+    if not column.len():
+        return pl.Series(dtype=dtype)
+    distinct = column.unique()
+    answers = pl.Series([of(text) for text in distinct], dtype=dtype)
+    return column.replace_strict(distinct, answers, return_dtype=dtype)
 
 
 def compacted(code: Ints, values: pl.Series) -> tuple[Ints, pl.Series]:

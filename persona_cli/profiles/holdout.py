@@ -6,6 +6,7 @@ import hashlib
 
 import polars as pl
 
+from persona_cli.profiles.coding import by_distinct
 from persona_cli.workspace.home import Home
 
 
@@ -15,9 +16,9 @@ def in_holdout(home: Home, users: pl.Series) -> pl.Series:
     It depends on nothing but the id, the salt and `holdout.share`; a greater share only adds users.
     """
     bound = round(home.settings.number("holdout.share") * 2**64)
-    distinct = users.unique()
-    drawn = [
-        int.from_bytes(hashlib.blake2b(user.encode(), key=home.salt, digest_size=8).digest(), "big") < bound
-        for user in distinct
-    ]
-    return users.replace_strict(distinct, pl.Series(drawn, dtype=pl.Boolean), return_dtype=pl.Boolean).alias("holdout")
+
+    def drawn(user: str) -> bool:
+        digest = hashlib.blake2b(user.encode(), key=home.salt, digest_size=8).digest()
+        return int.from_bytes(digest, "big") < bound
+
+    return by_distinct(users, drawn, pl.Boolean).alias("holdout")

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from persona_cli.workspace.tables import File, Table
 # A bucket of history with more files than this is written anew as one.
 MAX_FILES = 8
 _MAX_THREADS = 4
+_PIECE = 1 << 20  # a row group of the files that tables are written in
 log = logging.getLogger("persona")
 Mode = Literal["unchanged", "incremental", "rebuilt"]
 _HISTORY_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
@@ -169,7 +170,7 @@ def _rebuild(
     with (
         _written(history) as history_files,
         _written(profiles) as profile_files,
-        shared_out(home, _keyed(events.scan(), *columns), _texts(*columns), _buckets(home)) as shared,
+        shared_out(home, _pieces(events, events.files, *columns), _texts(*columns), _buckets(home)) as shared,
     ):
 
         def build(bucket: int, load: Load) -> int:
@@ -191,11 +192,10 @@ def _rebuild(
 
 def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, state: dict[str, str]) -> None:
     """Append the partial folds of added files, and the negative ones of removed files, to the buckets they touch."""
-    changed = pl.concat(
-        [
-            _keyed(events.scan(files), *_HISTORY_COLUMNS).with_columns(gone=pl.lit(gone))
-            for files, gone in ((plan.added, False), (plan.removed, True))
-        ]
+    changed = (
+        piece.with_columns(gone=pl.lit(gone))
+        for files, gone in ((plan.added, False), (plan.removed, True))
+        for piece in _pieces(events, files, *_HISTORY_COLUMNS)
     )
     remove: list[File] = []
     texts = _texts(*_HISTORY_COLUMNS)
@@ -218,7 +218,9 @@ def _refold(home: Home, events: Table, profiles: Table, plan: _Plan, state: dict
     changed = _keyed(events.scan([*plan.added, *plan.removed]))
     touched = changed.unique().collect().get_column("user_id")
     by_bucket = pl.DataFrame([touched, buckets_of(touched, _buckets(home))]).partition_by("bucket", as_dict=True)
-    theirs = _keyed(events.scan(), *folding.NEEDED).join(touched.to_frame().lazy(), on="user_id", how="semi")
+    keys = touched.to_frame().lazy()
+    pieces = _pieces(events, events.files, *folding.NEEDED)
+    theirs = (piece.join(keys, on="user_id", how="semi") for piece in pieces)
     remove: list[File] = []
     with _written(profiles) as add:
 
@@ -244,6 +246,13 @@ def _keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
     """Events with their user's key, session numbers, and other columns as they are."""
     special = {"user_id": histories.user_key(), "session_id": folding.session_number()}
     return events.select(special.get(name, pl.col(name)) for name in dict.fromkeys(("user_id", *columns)))
+
+
+def _pieces(events: Table, files: Iterable[File], *columns: str) -> Iterator[pl.LazyFrame]:
+    """The events of files, not more than `_PIECE` at once."""
+    for file in files:
+        keyed = _keyed(events.scan([file]), *columns)
+        yield from (keyed.slice(start, _PIECE) for start in range(0, max(file.rows, 1), _PIECE))
 
 
 def _texts(*columns: str) -> list[str]:

@@ -265,10 +265,15 @@ def test_many_events_go_through_temporary_files_to_the_same_tables(home: Home, m
     ]
     add(home, events)
     monkeypatch.setattr(buckets, "IN_MEMORY", 10)
-    monkeypatch.setattr(buckets, "BATCH", 4)
+    monkeypatch.setattr(syncing, "_PIECE", 4)
     seen: list[int] = []
     spill = buckets._spill
-    monkeypatch.setattr(buckets, "_spill", lambda part, *rest: (seen.append(part.height), spill(part, *rest)))
+
+    def watched(parts: list[pl.DataFrame], *rest: Any) -> None:
+        seen.append(sum(part.height for part in parts))
+        spill(parts, *rest)
+
+    monkeypatch.setattr(buckets, "_spill", watched)
     sync(home)
     assert sum(seen) == 60
     assert max(seen) < 30

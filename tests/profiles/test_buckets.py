@@ -1,0 +1,24 @@
+"""Where a user's rows lie: part of the format on disk, so the numbers are written down here."""
+
+from __future__ import annotations
+
+import zlib
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persona_cli.profiles.buckets import buckets_of
+
+
+def test_known_buckets() -> None:
+    users = pl.Series(["u1", "u2", "ä", "", "u1"])
+    assert buckets_of(users, 16).to_list() == [6, 12, 3, 0, 6]
+    assert buckets_of(users, 1).to_list() == [0] * 5
+    assert buckets_of(pl.Series([], dtype=pl.String), 16).dtype == pl.Int32
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=20), st.integers(1, 4096))
+def test_follow_their_definition(users: list[str], n: int) -> None:
+    expected = [zlib.crc32(user.encode()) % n for user in users]
+    assert buckets_of(pl.Series(users, dtype=pl.String), n).to_list() == expected
