@@ -127,7 +127,7 @@ def number_occurrences(month: Month, ids: pl.Series, given: Mask, files: npt.NDA
         return ids
     bases = frame["id"].gather(again).to_list()
     made = [numbered(base, int(number)) for base, number in zip(bases, order[again], strict=True)]
-    return ids.scatter(rows[again], pl.Series(made, dtype=pl.String))
+    return ids.clone().scatter(rows[again], pl.Series(made, dtype=pl.String))
 
 
 def judge_ids(month: Month, ids: pl.Series, policy: Policy) -> Verdict:
