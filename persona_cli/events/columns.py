@@ -24,9 +24,9 @@ from persona_cli.events.times import epoch_times, iso_times
 LONGEST_NUMBER = 24
 # A deterministic automaton for JSON numbers without exponents: state × class of the byte → state.
 _START, _MINUS, _ZERO, _INTEGER, _POINT, _DECIMAL, _MINUS_ZERO, _BAD = range(8)
-_CLASSES = np.full(256, 4, np.uint8)
+_CLASSES = np.full(256, 4, np.intp)
 _CLASSES[[*b"0"]], _CLASSES[[*b"123456789"]], _CLASSES[[*b"-"]], _CLASSES[[*b"."]] = 0, 1, 2, 3
-_NEXT = np.full((8, 5), _BAD, np.uint8)
+_NEXT = np.full((8, 5), _BAD, np.intp)
 _NEXT[_START] = [_ZERO, _INTEGER, _MINUS, _BAD, _BAD]
 _NEXT[_MINUS] = [_MINUS_ZERO, _INTEGER, _BAD, _BAD, _BAD]
 _NEXT[_ZERO] = _NEXT[_MINUS_ZERO] = [_BAD, _BAD, _BAD, _POINT, _BAD]
@@ -101,16 +101,17 @@ class Columns:
             else:
                 return
         good &= self._complete(present, typed, len(rows))
-        rows = rows[good]
+        kept = slice(None) if good.all() else good
+        rows = rows[kept]
         self.done[rows] = True
-        self.zoneless[rows] = zoneless[good]
+        self.zoneless[rows] = zoneless[kept]
         for name, slice_ in slices.items():
             if name in typed:
                 values, valid = self.values.setdefault(name, self._empty(typed[name].dtype))
-                values[rows], valid[rows] = typed[name][good], present[name][good]
+                values[rows], valid[rows] = typed[name][kept], present[name][kept]
             else:
                 starts, ends = self.texts.setdefault(name, (self.scan.starts.copy(), self.scan.starts.copy()))
-                starts[rows], ends[rows] = slice_.start[good], slice_.end[good]
+                starts[rows], ends[rows] = slice_.start[kept], slice_.end[kept]
         if props is not None and len(rows):
             self.props.append((rows, props(good)))
 
@@ -210,14 +211,15 @@ def members(scan: Scan, cells: dict[str, Slice], rows: Mask) -> pa.Array:
     return pc.if_else(pc.equal(inner, ""), None, objects)
 
 
-def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.uint8]:
+def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.intp]:
     """The state in which the automaton ends for each text."""
     length = slice_.end - slice_.start
-    states = np.where((length > LONGEST_NUMBER) | (length < 1), _BAD, _START).astype(np.uint8)
+    states = np.where((length > LONGEST_NUMBER) | (length < 1), _BAD, _START)
     longest = int(length.max(initial=0, where=length <= LONGEST_NUMBER))
     for place in range(longest):
-        classes = _CLASSES[scan.octets[np.minimum(slice_.start + place, len(scan.octets) - 1)]]
-        states = np.where(place < length, _NEXT[states, classes], states)
+        octets = scan.octets[np.minimum(slice_.start + place, slice_.end)]
+        # Behind its end a text stays in its state.
+        states = np.where(place < length, _NEXT.take(states * 5 + _CLASSES.take(octets)), states)
     return states
 
 

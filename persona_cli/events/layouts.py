@@ -65,7 +65,8 @@ class Layout:
         first, line_ends = scan.first_mark[rows], scan.ends[rows]
 
         def at(anchor: Anchor) -> Positions:
-            return (line_ends if anchor.quote is None else scan.marks[first + anchor.quote]) + anchor.shift
+            base = line_ends if anchor.quote is None else scan.marks[anchor.quote :][first]
+            return base + anchor.shift if anchor.shift else base
 
         slices = [Slice(at(value.start), at(value.end), value.bare) for value in self.values]
         good = np.ones(len(rows), bool)
@@ -74,7 +75,8 @@ class Layout:
         for start, end, constant in zip(gap_starts, gap_ends, self.constants, strict=True):
             good &= end - start == len(constant)
         for slice_ in slices:
-            good &= slice_.end >= slice_.start
+            if slice_.bare:
+                good &= slice_.end >= slice_.start
         rows, slices = _kept(good, rows, slices)
         # Only now is it sure that no constant is looked for beyond its line.
         good = np.ones(len(rows), bool)
@@ -99,7 +101,7 @@ def _stands(scan: Scan, start: Positions, constant: bytes) -> Mask:
         return found
     found = np.ones(len(start), bool)
     for step in [*range(0, length - 7, 8), length - 8]:
-        found &= scan.words[start + step] == np.uint64(int.from_bytes(constant[step : step + 8], "little"))
+        found &= scan.words[step:][start] == np.uint64(int.from_bytes(constant[step : step + 8], "little"))
     return found
 
 

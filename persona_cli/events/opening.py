@@ -128,7 +128,7 @@ class Lines:
                 line, chunk, skipping = line + 1, chunk[end:], False
             cut = chunk.rfind(b"\n") + 1
             if cut:
-                data = b"".join([*carry, chunk[:cut]])
+                data = b"".join([*carry, memoryview(chunk)[:cut]])
                 yield Block(data, line, offset)
                 line += data.count(b"\n")
                 offset += len(data)
@@ -171,14 +171,16 @@ def _read(stream: IO[bytes], size: int) -> tuple[bytes, Exception | None]:
     """Up to `size` bytes, with the error that ended them: what a broken stream gave before it broke is not lost."""
     parts: list[bytes] = []
     had = 0
+    # Small steps through a compressed stream: what comes before the damage is not lost.
+    step = size if isinstance(stream, io.FileIO) else 256 << 10
     read = getattr(stream, "read1", stream.read)
     try:
-        while had < size and (part := read(min(size - had, 256 << 10))):
+        while had < size and (part := read(min(size - had, step))):
             parts.append(part)
             had += len(part)
     except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
         return b"".join(parts), error
-    return b"".join(parts), None
+    return parts[0] if len(parts) == 1 else b"".join(parts), None
 
 
 def too_long(max_line: int) -> str:
@@ -231,7 +233,7 @@ class opened:
             plain: IO[bytes] = io.BufferedReader(sys.stdin.buffer, 1 << 20)  # type: ignore[type-var]
             head = plain.peek(4)[:4]  # type: ignore[attr-defined]
         else:
-            plain = self.source.path.open("rb")
+            plain = self.source.path.open("rb", buffering=0)
             self._files.append(plain)
             head = plain.read(4)
             plain.seek(0)

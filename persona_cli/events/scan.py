@@ -15,7 +15,7 @@ import numpy.typing as npt
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-NEWLINE, RETURN, TAB, QUOTE, BACKSLASH, FIRST_PRINTABLE = b"\n"[0], b"\r"[0], b"\t"[0], b'"'[0], b"\\"[0], b" "[0]
+NEWLINE, RETURN, FIRST_PRINTABLE, QUOTE, BACKSLASH = b'\n\r "\\'
 # Eight bytes are read at once from any position inside a line: the last lines need room behind them.
 PADDING = 16
 
@@ -44,40 +44,24 @@ def scan(block: bytes, mark: int, longest: int) -> Scan:
     data = block + bytes(PADDING)
     padded = np.frombuffer(data, np.uint8)
     body = padded[: len(block)]
-    ends = np.flatnonzero(body == NEWLINE)
+    low = np.flatnonzero(body < FIRST_PRINTABLE)
+    is_end = body[low] == NEWLINE
+    ends, control = low[is_end], low[~is_end]
     starts = np.empty_like(ends)
     starts[0], starts[1:] = 0, ends[:-1] + 1
-    marks = np.flatnonzero(body == mark)
-    edges = np.searchsorted(marks, ends)
-    first_mark = np.concatenate(([0], edges[:-1])).astype(np.int64)
-    return Scan(
-        data, padded, _words(padded), starts, ends, marks, first_mark, edges - first_mark,
-        _plain(block, body, starts, ends, mark, longest),
-    )  # fmt: skip
-
-
-def _words(padded: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    view: Any = np.ndarray((len(padded) - 7,), dtype="<u8", buffer=padded.data, strides=(1,))
-    return view  # type: ignore[no-any-return]
-
-
-def _plain(
-    block: bytes, body: npt.NDArray[np.uint8], starts: Positions, ends: Positions, mark: int, longest: int
-) -> Mask:
     plain: Mask = ends - starts <= longest
-    control = body < FIRST_PRINTABLE
-    if np.count_nonzero(control) > len(ends):
-        at = np.flatnonzero(control & (body != NEWLINE))
-        harmless = (body[at] == RETURN) & (body[np.minimum(at + 1, len(body) - 1)] == NEWLINE)
-        if mark == TAB:
-            harmless |= body[at] == TAB
-        plain[np.searchsorted(ends, at[~harmless])] = False
+    harmless = (body[control] == mark) | ((body[control] == RETURN) & (padded[control + 1] == NEWLINE))
+    plain[np.searchsorted(ends, control[~harmless])] = False
     if b"\\" in block:
         plain[np.searchsorted(ends, np.flatnonzero(body == BACKSLASH))] = False
     if not block.isascii() and not _is_utf8(block):
         for row in np.unique(np.searchsorted(ends, np.flatnonzero(body >= 128))):
             plain[row] &= _is_utf8(block[starts[row] : ends[row]])
-    return plain
+    marks = np.flatnonzero(body == mark)
+    edges = np.searchsorted(marks, ends)
+    first_mark = np.concatenate(([0], edges[:-1])).astype(np.int64)
+    words: Any = np.ndarray((len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
+    return Scan(data, padded, words, starts, ends, marks, first_mark, edges - first_mark, plain)
 
 
 def _is_utf8(text: bytes) -> bool:
