@@ -121,22 +121,23 @@ def recommend(
 
 
 def _write(made: Recommendations, format: Format, out: Path | None) -> None:
-    from persona_cli.serving.recommend import flat, write_lines
+    import sys
 
-    if format == "jsonl":
+    from persona_cli.serving import writing
+
+    fast = {"jsonl": writing.write_lines, "csv": writing.write_csv, "parquet": writing.write_parquet}
+    if format in fast:
+        if format == "parquet" and out is None and sys.stdout.isatty():
+            raise UsageError("Parquet is binary and stdout is a terminal", "add --out FILE.parquet")
         with out_stream(out) as stream:
-            for block in made.blocks:
-                write_lines(block, stream)
-        return
-    import polars as pl
-
-    blocks = list(made.blocks)
-    if format == "json":
-        records = [row for block in blocks for row in block.to_dicts()]
-        render([{k: v for k, v in row.items() if k != "holdout" or v} for row in records], "json", out)
-        return
-    rows = pl.concat([flat(block) for block in blocks]) if blocks else pl.DataFrame()
-    render(rows, format, out)
+            fast[format](made.blocks, stream)
+    elif format == "json":
+        records = (row for block in made.blocks for row in block.to_dicts())
+        render(
+            [{key: value for key, value in row.items() if key != "holdout" or value} for row in records], "json", out
+        )
+    else:
+        render([row for block in made.blocks for row in writing.flat(block).to_dicts()], format, out)
 
 
 def similar(

@@ -136,7 +136,16 @@ def model_list(format: FormatOption = None, as_json: JsonOption = False, out: Ou
     if not records and chosen == "table":
         say("no models yet; the next step is: persona train")
         return
+    if chosen in ("table", "md"):
+        records = [
+            record | {"parts": " ".join(record["parts"]), "settings": _shown(record["settings"])} for record in records
+        ]
     render(records, chosen, out)
+
+
+def _shown(settings: dict[str, Any]) -> str:
+    short = {key: f"{value:.5g}" if isinstance(value, float) else str(value) for key, value in settings.items()}
+    return ", ".join(f"{key}={value}" for key, value in short.items())
 
 
 def model_show(

@@ -6,7 +6,9 @@ What a list holds depends on the model and the user alone: not on other users, o
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -226,10 +228,19 @@ def _in_order(task: _Task, starts: range, size: int, threads: int) -> Iterator[L
         for start in starts:
             yield task(start, min(start + size, end))
         return
-    from joblib import Parallel, delayed
-
-    run = Parallel(n_jobs=threads, prefer="threads", return_as="generator", pre_dispatch=2 * threads)
-    yield from run(delayed(task)(start, min(start + size, end)) for start in starts)
+    with ThreadPoolExecutor(threads, thread_name_prefix="rank") as pool:
+        ahead: deque[Future[Lists]] = deque()
+        try:
+            for start in starts:
+                ahead.append(pool.submit(task, start, min(start + size, end)))
+                # One more than there are threads, so that none waits for whoever takes the lists.
+                if len(ahead) > threads + 1:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
 def _vocabulary(model: Model, fill: Popular | None, only: pl.Series | pl.DataFrame | None) -> pl.Series:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.errors import MissingInput, UsageError, nearest
+from persona_cli.events.store import scan_events
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import interactions, rows_for, seen_for
 from persona_cli.models.popular import CELL
@@ -96,7 +97,7 @@ def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
     if as_of is None:
         users = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select("user_id").collect()["user_id"]
     else:
-        keyed = histories.scan_events(home, as_of).select(histories.user_key())
+        keyed = scan_events(home, as_of).select(histories.user_key())
         users = keyed.unique().collect()["user_id"]
     if not len(users):
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -143,20 +143,3 @@ def nested(columns: list[pl.Series], ends: NDArray[np.int64]) -> pl.Series:
 def rounded(scores: NDArray[Any]) -> pl.Series:
     """Scores to `DIGITS` significant digits, rounded in float64 so that they print short."""
     return pl.Series(scores.astype(np.float64)).to_frame("s").select(pl.col("s").round_sig_figs(DIGITS)).to_series()
-
-
-def flat(block: pl.DataFrame) -> pl.DataFrame:
-    """One row an entry: user_id, rank, item_id, score[, reasons], model, base, stage, holdout."""
-    numbered = block.with_columns(rank=pl.int_ranges(1, pl.col("items").list.len() + 1))
-    rows = numbered.explode("items", "rank").drop_nulls("items").unnest("items")
-    if "reasons" in rows.columns:
-        rows = rows.with_columns(pl.col("reasons").list.join("; "))
-    first = ["user_id", "rank", "item_id", "score", *(["reasons"] if "reasons" in rows.columns else [])]
-    return rows.select(*first, "model", "base", "stage", pl.col("holdout").fill_null(False))
-
-
-def write_lines(block: pl.DataFrame, stream: IO[bytes]) -> None:
-    """One JSON object a user; `holdout` is there only where it is true."""
-    lines = block.write_ndjson().encode()
-    # A quote inside a value is escaped, so these bytes can be nothing but the end of a line.
-    stream.write(lines.replace(b',"holdout":null}\n', b"}\n"))

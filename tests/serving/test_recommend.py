@@ -17,7 +17,8 @@ from persona_cli.feedback.training import train
 from persona_cli.models import registry
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.sync import sync
-from persona_cli.serving.recommend import flat, recommend, rounded, write_lines
+from persona_cli.serving.recommend import recommend, rounded
+from persona_cli.serving.writing import flat, write_lines
 from persona_cli.workspace.home import Home
 
 EVERYONE = pl.Series("user_id", [user(number) for number in range(80)])
@@ -26,8 +27,7 @@ EVERYONE = pl.Series("user_id", [user(number) for number in range(80)])
 def lines(home: Home, **asked: Any) -> dict[str, dict[str, Any]]:
     """What is written, by user."""
     stream = io.BytesIO()
-    for block in recommend(home, **asked).blocks:
-        write_lines(block, stream)
+    write_lines(recommend(home, **asked).blocks, stream)
     records = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [record["user_id"] for record in records] == sorted({record["user_id"] for record in records})
     return {record["user_id"]: record for record in records}
@@ -83,8 +83,7 @@ def recommended_to_nobody(home: Home) -> list[str]:
 def test_holdout_is_there_only_where_it_is_true(home: Home) -> None:
     wide = Home(home.root, home.settings.with_flags({"holdout.share": 0.10}), home.salt)
     text = io.BytesIO()
-    for block in recommend(wide).blocks:
-        write_lines(block, text)
+    write_lines(recommend(wide).blocks, text)
     assert b"null" not in text.getvalue()
     assert text.getvalue().count(b'"holdout":true}\n') == int(in_holdout(wide, EVERYONE).sum())
 

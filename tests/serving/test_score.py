@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 from shop import clicks
 
-from persona_cli.serving.recommend import flat, recommend
+from persona_cli.serving.recommend import recommend
 from persona_cli.serving.score import score
+from persona_cli.serving.writing import flat
 from persona_cli.workspace.home import Home
 
 
