@@ -25,7 +25,8 @@ import pyarrow.compute as pc
 
 from persona_cli.events.schema import HASH_VERSION
 
-SEPARATOR = b"\x1f"
+SEPARATOR = "\x1f"
+_BYTE = SEPARATOR.encode()
 _VERSION = HASH_VERSION.encode()
 _NO_VALUE = b"\xff" * 8
 _HEAD = np.dtype([("version", "S1"), ("timestamp", "<i8"), ("value", "<i8")])
@@ -39,7 +40,7 @@ def event_id(row: dict[str, Any]) -> str:
     person = row["anon_id"] if row["user_id"] is None else row["user_id"]
     texts = [(text or "").encode() for text in (person, *(row[name] for name in _TEXTS))]
     head = _VERSION + struct.pack("<q", row["timestamp"]) + value
-    return hashlib.md5(SEPARATOR.join([head, *texts]), usedforsecurity=False).hexdigest()
+    return hashlib.md5(_BYTE.join([head, *texts]), usedforsecurity=False).hexdigest()
 
 
 def event_ids(rows: pa.Table) -> pa.Array:
@@ -54,12 +55,10 @@ def event_ids(rows: pa.Table) -> pa.Array:
     head = pa.FixedSizeBinaryArray.from_buffers(pa.binary(_HEAD.itemsize), len(heads), [None, pa.py_buffer(heads)])
     texts = [pc.coalesce(rows["user_id"], rows["anon_id"]), *(rows[name] for name in _TEXTS)]
     parts = [part.cast(pa.binary()) for part in (head, *texts)]
-    joined = pc.binary_join_element_wise(*parts, SEPARATOR, null_handling="replace", null_replacement=b"")
+    joined = pc.binary_join_element_wise(*parts, _BYTE, null_handling="replace", null_replacement=b"")
     hashed = pa.table({"event_id": rows["event_id"], "bytes": joined})
     connection = getattr(_local, "connection", None)
     if connection is None:
         connection = _local.connection = duckdb.connect(config={"threads": 1})
-    made: pa.Table = (
-        connection.from_arrow(hashed).project("coalesce(event_id, md5(bytes)) as event_id").to_arrow_table()
-    )
-    return made["event_id"].combine_chunks()
+    made = connection.from_arrow(hashed).project("coalesce(event_id, md5(bytes)) as event_id")
+    return made.to_arrow_table()["event_id"].combine_chunks()

@@ -85,7 +85,7 @@ def test_a_made_id_never_changes(tmp_path: Path) -> None:
         b'{"user_id":"u1","event_type":"click","timestamp":"2026-01-05T10:20:30Z","item_id":"i1","target":"card",'
         b'"value":2.5,"session_id":"s"}\n'
     )
-    # printf '1\x1fu1\x1fclick\x1fcard\x1fi1\x1f1767608430000000\x1f4612811918334230528\x1fs' | md5sum
+    # md5(b"1" + struct.pack("<qd", 1767608430000000, 2.5) + b"\x1fu1\x1fclick\x1fcard\x1fi1\x1fs")
     for reader in ("plain", "fast"):
         rows, _ = read(path, reader)  # type: ignore[arg-type]
         assert rows[0]["event_id"] == "29820f8e5dd14062e30f902f6eb07d2e"
