@@ -59,12 +59,23 @@ def demo(
             sys.stdout.write(printable(line) + "\n")
             sys.stdout.flush()
 
-    found = run_demo(chosen, _perform, tell)
+    found = run_demo(chosen, _perform, tell, _program())
     if as_json:
         emit_json(found, out)
         return
     with out_stream(out) as stream:
         stream.write("".join(f"{printable(line)}\n" for line in ["", *page(found)]).encode())
+
+
+def _program() -> str:
+    """How this program is called: `make demo` runs it from a folder that the shell does not know."""
+    import shlex
+    import shutil
+
+    called = Path(sys.argv[0])
+    if shutil.which("persona") or called.name != "persona":
+        return "persona"
+    return shlex.quote(str(called))
 
 
 def _perform(words: Sequence[str]) -> Any:

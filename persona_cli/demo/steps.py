@@ -48,8 +48,11 @@ def claim(folder: Path) -> None:
     artifacts.write_text(folder / MARKER, "This workspace was made by `persona demo`; it can be deleted.\n")
 
 
-def demo(folder: Path, perform: Perform, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run the main job into `folder`; `tell` gets the lines of each step. Answers what was learned (`learned.page`)."""
+def demo(folder: Path, perform: Perform, tell: Callable[[str], None], program: str = "persona") -> dict[str, Any]:
+    """Run the main job into `folder`; `tell` gets the lines of each step. Answers what was learned (`learned.page`).
+
+    `program` is how the user calls persona, for the commands to type next.
+    """
     data = sample_data()
     claim(folder)
     began = time.monotonic()
@@ -93,9 +96,9 @@ def demo(folder: Path, perform: Perform, tell: Callable[[str], None]) -> dict[st
         "in_taste": tastes.shares,
         "example": learned.example_of(user, profile, served, tastes),
         "next": [
-            shlex.join(["persona", "profile", "show", user, *there]),
-            f'persona sql "SELECT stage, count(*) AS users FROM profiles GROUP BY stage" {shlex.join(there)}',
-            "persona ingest YOUR-EVENTS.jsonl --dry-run",
+            f"{program} {shlex.join(['profile', 'show', user, *there])}",
+            f'{program} sql "SELECT stage, count(*) AS users FROM profiles GROUP BY stage" {shlex.join(there)}',
+            f"{program} ingest YOUR-EVENTS.jsonl --dry-run",
         ],
     }
 

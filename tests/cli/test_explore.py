@@ -186,6 +186,20 @@ def test_nothing_is_recorded_or_changed_by_a_query(home: Home, capsys: pytest.Ca
     assert sorted(path for path in home.root.rglob("*")) == before
 
 
+def test_the_demo_names_the_program_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from persona_cli.cli.explore import _program
+
+    script = tmp_path / "bin" / "persona"
+    script.parent.mkdir()
+    script.write_text("")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "argv", [str(script), "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _program() == str(script)
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert _program() == "persona"
+
+
 def test_the_demo_refuses_a_workspace_of_ones_own(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["demo", str(home.root)]) == 77
     seen = capsys.readouterr()
