@@ -87,6 +87,7 @@ def evaluate(
 
     from persona_cli.evaluation.evaluate import evaluate as examine
     from persona_cli.evaluation.report import page, records
+    from persona_cli.workspace.artifacts import file_digest
     from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
 
@@ -106,6 +107,8 @@ def evaluate(
             as_of=moment,
         )
         result = evaluation.result
+        if test is not None and test.is_file():
+            run.inputs[str(test)] = file_digest(test)
         run.counts |= {name: result[name] for name in ("users", "test_pairs", "items", "train_events")}
         run.outputs |= evaluation.files
         if chosen == "json":

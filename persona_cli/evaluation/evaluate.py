@@ -75,7 +75,7 @@ def evaluate(
     settings = home.settings
     lengths = tuple(ks or settings.wholes("evaluate.k"))
     wanted = recipes(home, models, given)
-    events = signal_events(home, as_of).collect()
+    events = signal_events(home, as_of).drop("value").collect()
     if not events.height:
         when = "" if as_of is None else f" before {as_of:%Y-%m-%d %H:%M:%S} UTC"
         raise MissingInput(f"there are no events{when} to evaluate on", "persona ingest FILE")

@@ -45,7 +45,7 @@ class Exam:
     notes: tuple[str, ...] = ()
     """What else people should know, a sentence each."""
     asked_from: datetime | None = None
-    """The earliest event on the side that is asked about; None where no event is."""
+    """No event that is asked about is earlier; None where the right answers are no events."""
 
     @property
     def users(self) -> pl.Series:
@@ -134,6 +134,8 @@ def _divided(split: splits.Split, flagged: pl.DataFrame) -> Exam:
 
 
 def _first_asked(split: splits.Split, flagged: pl.DataFrame) -> datetime:
+    if split.cut is not None:
+        return split.cut
     first = flagged.filter(splits.sides(split, flagged) == "test")["timestamp"].min()
     assert isinstance(first, datetime)
     return first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -87,6 +88,8 @@ def test_right_answers_of_a_file(workspace: Path, capsys: pytest.CaptureFixture[
     Path("test.csv").write_text("user_id,item_id\nu00,f00\nu01,f01\nnobody,f02\nu00,missing\n")
     result = json.loads(answered(capsys, "--model", "knn", "--test", "test.csv", "--json")[0])
     assert result["split"]["kind"] == "test" and result["test_pairs"] <= 4
+    manifest = json.loads((workspace / "runs" / f"{result['run']}.json").read_text())
+    assert manifest["inputs"]["test.csv"] == hashlib.sha256(Path("test.csv").read_bytes()).hexdigest()
     assert any("have no event; they get the popular list" in note for note in result["notes"])
 
 
