@@ -138,7 +138,7 @@ def _by_category(interests: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """user_id, category, strength: sums over the items of each category."""
     joined = interests.join(items.select("item_id", "category").drop_nulls(), "item_id")
     millionths = (pl.col("strength") * _MILLIONTHS).round().cast(pl.Int64)
-    return joined.group_by("user_id", "category").agg(strength=millionths.sum() / _MILLIONTHS)
+    return joined.group_by("user_id", "category").agg(strength=(millionths.sum() / _MILLIONTHS).round(6))
 
 
 def _strongest(strengths: pl.DataFrame, top: int) -> list[dict[str, Any]]:

@@ -197,19 +197,27 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, stat
         for files, gone in ((plan.added, False), (plan.removed, True))
         for piece in _pieces(events, files, *_HISTORY_COLUMNS)
     )
+    present = _files_by_bucket(history)
     remove: list[File] = []
-    texts = _texts(*_HISTORY_COLUMNS)
-    with _written(history) as add, shared_out(home, changed, texts, _buckets(home)) as shared:
-        for bucket, load in shared:
+    with (
+        _written(history) as add,
+        shared_out(home, changed, _texts(*_HISTORY_COLUMNS), _buckets(home)) as shared,
+    ):
+
+        def append(bucket: int, load: Load) -> int:
             part = load()
-            come = _history_of(part.filtered(~pl.col("gone")), home.settings)
-            gone = histories.negative(_history_of(part.filtered(pl.col("gone")), home.settings))
-            rows = histories.merged(pl.concat([come, gone]))
-            present = _files_in(history, bucket)
-            if len(present) >= MAX_FILES:
-                rows = histories.summed(pl.concat([history.scan(present).drop("bucket"), rows.lazy()]))
-                remove += present
+            rows = _history_of(part.filtered(~pl.col("gone")), home.settings)
+            gone = _history_of(part.filtered(pl.col("gone")), home.settings)
+            if gone.height:
+                rows = histories.merged(pl.concat([rows, histories.negative(gone)]))
+            files = present.get(bucket, [])
+            if len(files) >= MAX_FILES:
+                rows = histories.summed(pl.concat([history.scan(files).drop("bucket"), rows.lazy()]))
+                remove.extend(files)
             _write(history, rows, bucket, add)
+            return rows.height
+
+        _in_threads(home, append, shared)
     history.commit(add, remove, metadata=state)
 
 
@@ -217,29 +225,35 @@ def _refold(home: Home, events: Table, profiles: Table, plan: _Plan, state: dict
     """Fold the users of added and removed files again from all their events and put their rows in place."""
     changed = _keyed(events.scan([*plan.added, *plan.removed]))
     touched = changed.unique().collect().get_column("user_id")
-    by_bucket = pl.DataFrame([touched, buckets_of(touched, _buckets(home))]).partition_by("bucket", as_dict=True)
-    keys = touched.to_frame().lazy()
-    pieces = _pieces(events, events.files, *folding.NEEDED)
-    theirs = (piece.join(keys, on="user_id", how="semi") for piece in pieces)
+    buckets = buckets_of(touched, _buckets(home))
+    theirs = (
+        _keyed(events.scan([file]).filter(histories.user_key().is_in(touched.implode())), *folding.NEEDED)
+        for file in events.files
+    )
+    present = _files_by_bucket(profiles)
     remove: list[File] = []
-    with _written(profiles) as add:
+    with _written(profiles) as add, shared_out(home, theirs, folding.TEXTS, _buckets(home)) as shared:
 
-        def replace(bucket: int, rows: pl.DataFrame) -> None:
-            present = _files_in(profiles, bucket)
-            others = profiles.scan(present).drop("bucket").collect()
-            kept = others.join(by_bucket[(bucket,)], on="user_id", how="anti")
-            remove.extend(present)
-            _write(profiles, pl.concat([kept, rows]).sort("user_id"), bucket, add)
+        def replace(bucket: int, load: Load) -> int:
+            rows = folding.fold_coded(load(), _gap(home))
+            files = present.get(bucket, [])
+            others = profiles.scan(files).drop("bucket").collect()
+            gone = touched.filter(buckets == bucket).to_frame()
+            _write(
+                profiles, pl.concat([others.join(gone, on="user_id", how="anti"), rows]).sort("user_id"), bucket, add
+            )
+            remove.extend(files)
+            return rows.height
 
-        left = {int(key[0]) for key in by_bucket}
-        with shared_out(home, theirs, folding.TEXTS, _buckets(home)) as shared:
-            for bucket, load in shared:
-                replace(bucket, folding.fold_coded(load(), _gap(home)))
-                left.discard(bucket)
-        for bucket in sorted(left):  # all of their events were taken back
-            replace(bucket, folding.NOBODY)
+        loads = dict(shared)
+        # Of a bucket without a load, all events of its touched users were taken back.
+        _in_threads(home, replace, [(bucket, loads.get(bucket, _nothing)) for bucket in buckets.unique().sort()])
     profiles.commit(add, remove, metadata=state)
     return touched.len()
+
+
+def _nothing() -> Coded:
+    return Coded(pl.DataFrame(), {})
 
 
 def _keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
@@ -291,8 +305,11 @@ def _write(table: Table, rows: pl.DataFrame, bucket: int, files: list[File]) -> 
         files.append(table.write(rows, {"bucket": bucket}))
 
 
-def _files_in(table: Table, bucket: int) -> list[File]:
-    return [file for file in table.files if file.partition["bucket"] == str(bucket)]
+def _files_by_bucket(table: Table) -> dict[int, list[File]]:
+    found: dict[int, list[File]] = {}
+    for file in table.files:
+        found.setdefault(int(file.partition["bucket"]), []).append(file)
+    return found
 
 
 def _buckets(home: Home) -> int:

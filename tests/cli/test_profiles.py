@@ -1,0 +1,168 @@
+"""`persona profile`: the commands as a shell sees them, after a real ingest."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from persona_cli.cli.main import run
+from persona_cli.workspace.home import Home, open_home
+from persona_cli.workspace.runs import read_runs
+
+EVENTS = [
+    {"user_id": "ann", "event_type": "purchase", "item_id": "tea", "timestamp": "2026-03-01T10:00:00Z"},
+    {"user_id": "ann", "event_type": "click", "item_id": "cup", "timestamp": "2026-03-05T10:00:00Z"},
+    {"user_id": "ann", "event_type": "block", "item_id": "mug", "timestamp": "2026-03-05T10:10:00Z"},
+    {"user_id": "bob", "event_type": "view", "item_id": "tea", "timestamp": "2026-03-02T00:00:00Z"},
+]
+ITEMS = [
+    {"item_id": "tea", "title": "Green \u202etea", "category": "drinks"},
+    {"item_id": "cup", "title": "Cup", "category": "dishes"},
+]
+
+
+def ingest(path: Path, rows: list[dict[str, str]], *more: str) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(["ingest", "--quiet", "-w", "shop", str(path), *more]) == 0
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Home:
+    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", "--quiet", "shop"]) == 0
+    ingest(tmp_path / "items.jsonl", ITEMS, "--kind", "items")
+    ingest(tmp_path / "events.jsonl", [{**row, "context": {"device": "mobile"}} for row in EVENTS])  # type: ignore[dict-item]
+    monkeypatch.setenv("PERSONA_WORKSPACE", str(tmp_path / "shop"))
+    capsys.readouterr()
+    return open_home(tmp_path / "shop")
+
+
+def test_show_is_a_page_that_no_terminal_misreads(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["profile", "show", "ann"]) == 0
+    page = capsys.readouterr().out
+    held_out = ", held out: gets the popular list" if '"holdout": true' in _json(["ann"], capsys) else ""
+    assert page == (
+        "user      ann\n"
+        "seen      2026-03-01 10:00 – 2026-03-05 10:10\n"
+        "events    3 (3 with an item): 1 block, 1 click, 1 purchase\n"
+        "sessions  2, 5 min each on average\n"
+        "devices   3 mobile\n"
+        "busiest   10:00 (3)\n"
+        "latest    device mobile\n"
+        f"stage     context{held_out}\n"
+        "never     mug\n"
+        "\n"
+        " strength  items\n"
+        "    4.924  tea · Green \\u202etea · drinks\n"
+        "    1.000  cup · Cup · dishes\n"
+        "\n"
+        " strength  categories\n"
+        "    4.924  drinks\n"
+        "    1.000  dishes\n"
+    )
+
+
+def _json(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert run(["profile", "show", *words, "--json"]) == 0
+    return capsys.readouterr().out
+
+
+def test_show_as_json_now_and_at_a_past_moment(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    now = json.loads(_json(["ann"], capsys))
+    assert (now["events"], now["never"], now["preferred_category"]) == (3, ["mug"], "drinks")
+    past = json.loads(_json(["ann", "--as-of", "2026-03-05"], capsys))
+    assert (past["events"], past["last_seen"], past["never"]) == (1, "2026-03-01T10:00:00Z", [])
+    assert past["top_items"][0]["strength"] == 5.0
+
+
+def test_a_user_nobody_has_seen_is_66_with_a_way_out(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["profile", "show", "nobody"]) == 66
+    err = capsys.readouterr().err
+    assert err == "persona: nothing is known of a user 'nobody'\n\nhint: persona profile list\n"
+    assert run(["profile", "show", "ann", "--as-of", "2026-03-01T10:00:00Z"]) == 66
+    assert run(["profile", "show", "ann", "--as-of", "yesterday"]) == 2
+
+
+def test_list_is_by_events_and_can_be_narrowed(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["profile", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["user_id"], row["events"], row["preferred_category"]) for row in rows] == [
+        ("ann", 3, "drinks"),
+        ("bob", 1, "drinks"),
+    ]
+    assert run(["profile", "list", "-n", "1", "--format", "csv"]) == 0
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == ["user_id", "ann"]
+    assert run(["profile", "list", "--stage", "individual", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run(["profile", "list", "--stage", "guru"]) == 2
+
+
+def test_build_says_what_it_did_and_why(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    def build(*words: str) -> dict[str, object]:
+        assert run(["profile", "build", "--json", *words]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    assert build()["mode"] == "unchanged"
+    again = build("--rebuild")
+    assert (again["mode"], again["reason"], again["users"], again["events"]) == ("rebuilt", "asked for", 2, 4)
+    settings = shop.path("persona.toml")
+    settings.write_text(settings.read_text().replace("click = 1", "click = 1.5"))
+    changed = build()
+    assert (changed["mode"], changed["reason"]) == ("rebuilt", "signals, consumed_by or buckets changed")
+    assert run(["profile", "show", "ann", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top_items"][1]["strength"] == 1.5
+
+
+def test_list_and_export_warn_when_profiles_are_behind(
+    shop: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ingest(tmp_path / "more.jsonl", [{**EVENTS[0], "user_id": "carl"}], "--no-profiles")
+    capsys.readouterr()
+    assert run(["profile", "list", "--quiet"]) == 0
+    found = capsys.readouterr()
+    assert "run: persona profile build" in found.err
+    assert "carl" not in found.out
+    assert run(["profile", "build"]) == 0
+    assert run(["profile", "list", "--quiet"]) == 0
+    found = capsys.readouterr()
+    assert "carl" in found.out
+    assert "behind" not in found.err
+
+
+def test_export_is_one_parquet_file_with_derived_columns(
+    shop: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "all.parquet"
+    target.write_text("what was there before")
+    assert run(["profile", "export", str(target)]) == 0
+    rows = pl.read_parquet(target)
+    assert rows["user_id"].to_list() == ["ann", "bob"]
+    assert rows["preferred_category"].to_list() == ["drinks", "drinks"]
+    assert rows["stage"].to_list() == ["context", "context"]
+    assert rows["holdout"].dtype == pl.Boolean
+    assert rows["types"].to_list()[1] == [{"event_type": "view", "n": 1}]
+    assert "2 profiles in " in capsys.readouterr().err
+    assert run(["profile", "export", str(tmp_path / "no" / "such" / "all.parquet")]) == 74
+
+
+def test_run_manifests_do_not_name_users(shop: Home) -> None:
+    assert run(["profile", "show", "ann", "--json"]) == 0
+    shown = next(record for record in read_runs(shop) if record["command"] == "profile show")
+    assert "ann" not in json.dumps(shown["arguments"])
+    assert shown["arguments"][2].startswith("id:")
+
+
+def test_commands_without_a_workspace_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PERSONA_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for words in (["show", "x"], ["list"], ["build"], ["export", "x.parquet"]):
+        assert run(["profile", *words]) == 66
+        assert "persona init" in capsys.readouterr().err
