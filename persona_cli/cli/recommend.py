@@ -125,17 +125,17 @@ def _write(made: Recommendations, format: Format, out: Path | None) -> None:
 
     from persona_cli.serving import writing
 
-    fast = {"jsonl": writing.write_lines, "csv": writing.write_csv, "parquet": writing.write_parquet}
+    fast = {
+        "jsonl": writing.write_lines,
+        "json": writing.write_json,
+        "csv": writing.write_csv,
+        "parquet": writing.write_parquet,
+    }
     if format in fast:
         if format == "parquet" and out is None and sys.stdout.isatty():
             raise UsageError("Parquet is binary and stdout is a terminal", "add --out FILE.parquet")
         with out_stream(out) as stream:
             fast[format](made.blocks, stream)
-    elif format == "json":
-        records = (row for block in made.blocks for row in block.to_dicts())
-        render(
-            [{key: value for key, value in row.items() if key != "holdout" or value} for row in records], "json", out
-        )
     else:
         render([row for block in made.blocks for row in writing.flat(block).to_dicts()], format, out)
 

@@ -16,9 +16,17 @@ _ROWS_A_GROUP = 100_000
 def write_lines(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
     """One JSON object a user; `holdout` is there only where it is true."""
     for block in blocks:
-        lines = block.write_ndjson().encode()
-        # A quote inside a value is escaped, so these bytes can be nothing but the end of a line.
-        stream.write(lines.replace(b',"holdout":null}\n', b"}\n"))
+        stream.write(_lines(block))
+
+
+def write_json(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
+    """The same objects as one JSON array."""
+    separator = b"["
+    for block in blocks:
+        if block.height:
+            stream.write(separator + _lines(block)[:-1].replace(b"\n", b",\n"))
+            separator = b",\n"
+    stream.write(b"[]\n" if separator == b"[" else b"]\n")
 
 
 def write_csv(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
@@ -56,6 +64,11 @@ def flat(block: pl.DataFrame) -> pl.DataFrame:
     return rows.select(
         "user_id", "rank", "item_id", "score", *told, "model", "base", "stage", pl.col("holdout").fill_null(False)
     )
+
+
+def _lines(block: pl.DataFrame) -> bytes:
+    # A quote inside a value is escaped, so these bytes can be nothing but the end of a line.
+    return block.write_ndjson().encode().replace(b',"holdout":null}\n', b"}\n")
 
 
 def _harmless(rows: pl.DataFrame) -> list[pl.Expr]:
