@@ -95,14 +95,18 @@ def recipes(home: Home, names: Sequence[str], overrides: Mapping[str, Any] | Non
     return found
 
 
-def saved(home: Home, names: Sequence[str]) -> tuple[list[Contender], datetime]:
-    """Saved models as they are, the popular list last, and the instant until which any of them was trained."""
-    contenders = []
-    for recipe in recipes(home, names):
+def as_saved(wanted: Sequence[Recipe]) -> tuple[list[Contender], datetime]:
+    """The saved models of these recipes as they are, and the instant until which any of them was trained.
+
+    MissingInput where one was never trained.
+    """
+    contenders, until = [], []
+    for recipe in wanted:
         if recipe.saved is None:
             raise MissingInput(f"no {recipe.name} model has been trained yet", f"persona train --model {recipe.name}")
         contenders.append(Contender(recipe, recipe.saved.model))
-    return contenders, max(one.recipe.saved.trained_until for one in contenders if one.recipe.saved)
+        until.append(recipe.saved.trained_until)
+    return contenders, max(until)
 
 
 def baseline_of(contenders: Sequence[Contender]) -> Popular:

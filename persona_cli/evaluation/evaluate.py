@@ -19,15 +19,15 @@ import polars as pl
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.evaluation import exams, online
 from persona_cli.evaluation.asking import Asked, asked
-from persona_cli.evaluation.contenders import BASELINE, Contender, Recipe, baseline_of, full_keys, recipes, saved
+from persona_cli.evaluation.contenders import BASELINE, Contender, Recipe, as_saved, baseline_of, full_keys, recipes
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.judging import Judgement, as_json, catalogue, judge, stacked
 from persona_cli.events.lists import read_ids
-from persona_cli.models.base import Training
+from persona_cli.models.base import Interactions, Training
 from persona_cli.models.interactions import interactions
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
-from persona_cli.models.preparing import prepare
+from persona_cli.models.preparing import prepared
 from persona_cli.models.ranking import rank
 from persona_cli.profiles.history import fold_history, signal_events
 from persona_cli.profiles.holdout import in_holdout
@@ -80,12 +80,13 @@ def evaluate(
         when = "" if as_of is None else f" before {as_of:%Y-%m-%d %H:%M:%S} UTC"
         raise MissingInput(f"there are no events{when} to evaluate on", "persona ingest FILE")
     if not refit:
-        contenders, trained_until = saved(home, models)
+        contenders, trained_until = as_saved(wanted)
         exam = exams.by_cut(events, trained_until, ", ".join(one.title for one in contenders))
     else:
         exam = _exam(events, split, test, settings.number("evaluate.test_share"))
-        contenders = _fitted(wanted, exam, reuse=test is not None)
     learned = interactions(fold_history(exam.train), settings)
+    if refit:
+        contenders = _fitted(wanted, exam, learned, reuse=test is not None)
     # Where users are scored from what was learned from, the matrix is the same one.
     known = learned if exam.known is exam.train else interactions(fold_history(exam.known), settings)
     roster = asked(exam, known)
@@ -131,7 +132,7 @@ def _exam(events: pl.DataFrame, split: str | None, test: str | None, test_share:
     return exams.by_pairs(events, read_ids(test, ["user_id", "item_id"]), test)
 
 
-def _fitted(wanted: Sequence[Recipe], exam: Exam, reuse: bool) -> list[Contender]:
+def _fitted(wanted: Sequence[Recipe], exam: Exam, learned: Interactions, reuse: bool) -> list[Contender]:
     """Every recipe fitted on the train side; with `reuse`, a saved model that was trained on just that is taken."""
     trainings: dict[str, Training] = {}
     contenders = []
@@ -141,9 +142,9 @@ def _fitted(wanted: Sequence[Recipe], exam: Exam, reuse: bool) -> list[Contender
             contenders.append(Contender(recipe, recipe.saved.model))
             continue
         # Recipes may differ in how rows are normalised, and then in their Gram.
-        key = recipe.settings.digest(("signals.", "model.gram."))
+        key = recipe.settings.digest(["model.gram."])
         if key not in trainings:
-            trainings[key] = prepare(exam.train, recipe.settings, exam.as_of)
+            trainings[key] = prepared(learned, exam.train, recipe.settings, exam.as_of)
         contenders.append(Contender(recipe, recipe.unfitted().fit(trainings[key])))
     return contenders
 

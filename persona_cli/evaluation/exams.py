@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -89,7 +90,7 @@ def by_pairs(events: pl.DataFrame, pairs: pl.DataFrame, source: str) -> Exam:
     strangers = answers["user_id"].unique().is_in(events["user_id"].unique().implode()).not_().sum()
     if strangers:
         notes.append(f"{strangers:,} users of {source} have no event; they get the popular list")
-    headline = f"test file: trained on everything ingested, tested on {answers.height:,} pairs of {source}"
+    headline = f"test file: trained on everything ingested, tested on {answers.height:,} pairs of {Path(source).name}"
     return Exam(
         headline,
         {"kind": "test", "source": source, "headline": headline},

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
-from persona_cli.models.base import Training
+from persona_cli.models.base import Interactions, Training
 from persona_cli.models.gram import Gram, build_gram
 from persona_cli.models.interactions import interactions
 from persona_cli.profiles.history import fold_history
@@ -27,7 +27,13 @@ def prepare(events: pl.DataFrame, settings: Settings, as_of: datetime, gram: Gra
     `gram` is that of exactly these events where the caller keeps one up to date; else it is built here. Row order does
     not matter.
     """
-    matrix = interactions(fold_history(events), settings)
+    return prepared(interactions(fold_history(events), settings), events, settings, as_of, gram)
+
+
+def prepared(
+    matrix: Interactions, events: pl.DataFrame, settings: Settings, as_of: datetime, gram: Gram | None = None
+) -> Training:
+    """As `prepare`, where the matrix of the events is there already."""
     return Training(
         interactions=matrix,
         gram=build_gram(matrix, settings) if gram is None else gram,

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from persona_cli.errors import MissingInput, UsageError
-from persona_cli.evaluation.contenders import full_keys, recipes, saved
+from persona_cli.evaluation.contenders import as_saved, full_keys, recipes
 from persona_cli.feedback.training import train
 from persona_cli.workspace.home import Home, open_home
 
@@ -32,7 +32,7 @@ def test_settings_in_force_where_nothing_was_trained(ingest: Callable[..., Home]
     with pytest.raises(UsageError, match="there is no model 'nkn'"):
         recipes(home, ["nkn"])
     with pytest.raises(MissingInput, match="no knn model has been trained yet"):
-        saved(home, ["knn"])
+        as_saved(recipes(home, ["knn"]))
 
 
 def test_saved_recipes_win_over_the_file_and_lose_to_flags(ingest: Callable[..., Home]) -> None:
