@@ -295,6 +295,8 @@ def quarantine_retry(
         return
     say(f"{done.read:,} lines judged again: {done.accepted:,} new, {done.duplicates:,} duplicates, "
         f"{done.rejected:,} still rejected")  # fmt: skip
+    if done.accepted:
+        say(f"take it back: persona ingest undo {done.run}")
     for why, count in sorted(done.reasons.items(), key=lambda entry: (-entry[1], entry[0]))[:5]:
         say(f"  {count:,} x {why}")
     for why, count in done.impossible.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from persona_cli.events.reading import Reject
 from persona_cli.events.schema import Kind, judged_schema
 from persona_cli.events.store import EventStore
 from persona_cli.events.undo import undo
-from persona_cli.workspace import locks
+from persona_cli.workspace import locks, runs
 from persona_cli.workspace.home import Home
 
 __all__ = ["Planned", "Reason", "Report", "ingest", "masked", "plan", "take", "undo"]
@@ -137,7 +136,7 @@ def ingest(
     sources = _sources(inputs, format)
     with locks.hold(home, "tables", "ingest", wait):
         now = datetime.now(UTC)
-        report = Report(run or f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", now)
+        report = Report(run or runs.new_id(now), now)
         store = open_store(home, kind, policy, now, [source.name for source in sources])
         rejections = Rejections(home, report.run, kind, now, [source.name for source in sources])
         latest_us = int(now.timestamp() * 1_000_000) + DAY_US

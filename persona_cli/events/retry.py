@@ -2,8 +2,10 @@
 
 What passes is committed to the table first and leaves the quarantine after, so that a run killed in between loses
 nothing: the next retry finds the rows there as duplicates and lets the lines go. The lines of one source are read as
-one file, in their order. Not to be judged again: a line that was cut (longer than 64 KiB), a row of CSV, TSV or
-Parquet, which means nothing without its header, and the damaged end of a compressed file.
+one file, in their order; one that says the same as a stored event of that file therefore counts as its duplicate.
+
+Not to be judged again: a line that was cut (longer than 64 KiB), a row of CSV, TSV or Parquet, which means nothing
+without its header, and the damaged end of a compressed file.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from persona_cli.errors import BadData
 from persona_cli.events import opening, reading
 from persona_cli.events.ingest import DAY_US, open_store
 from persona_cli.events.opening import Input
 from persona_cli.events.quarantine import NAME, release
 from persona_cli.events.schema import MAX_RAW_BYTES, Kind
-from persona_cli.workspace import artifacts, locks, tables
+from persona_cli.workspace import artifacts, locks, runs, tables
 from persona_cli.workspace.home import Home
 
 
@@ -29,6 +32,7 @@ from persona_cli.workspace.home import Home
 class Retried:
     """`read` lines were judged again: accepted + duplicates + rejected; `impossible` ones could not be, by reason."""
 
+    run: str
     read: int = 0
     accepted: int = 0
     duplicates: int = 0
@@ -43,13 +47,15 @@ def retry(
     maps: Sequence[str] = (),
     where: Mapping[str, str | None] | None = None,
     wait: float = 0.0,
-    run: str = "",
+    run: str | None = None,
 ) -> Retried:
-    """Judge the lines picked by `where` (exact kind, source, run, reason) again, as the run `run`.
+    """Judge the lines picked by `where` (exact kind, source, run, reason) again; `run` is the id to take it back by.
 
     Raises Busy where the tables are in use after `wait` seconds, and what the mapping raises.
     """
-    done = Retried()
+    now = datetime.now(UTC)
+    run = run or runs.new_id(now)
+    done = Retried(run)
     with locks.hold(home, "tables", "quarantine retry", wait):
         table = tables.open_table(home, NAME)
         if table is None:
@@ -60,7 +66,6 @@ def retry(
         for name, wanted in (where or {}).items():
             chosen = chosen if wanted is None else chosen.filter(pl.col(name) == wanted)
         chosen = _possible(chosen, done)
-        now = datetime.now(UTC)
         passed: list[int] = []
         for kind in chosen["kind"].unique().sort().to_list():
             passed += _retry_kind(home, kind, chosen.filter(pl.col("kind") == kind), maps, now, run, done)
@@ -105,7 +110,14 @@ def _retry_kind(
                 lines = rows.filter(pl.col("source") == source).sort("line", "rejected_at")
                 # The same line of the same source, quarantined by several runs under other circumstances, counts once.
                 first = lines.unique(["line", "offset", "raw"], keep="first", maintain_order=True)
-                for batch in _judged(home, kind, first["raw"].to_list(), maps, folder / "lines", latest_us):
+                try:
+                    judged = _judged(home, kind, first["raw"].to_list(), maps, folder / "lines", latest_us)
+                except BadData as error:  # no line has what every line needs
+                    done.read += first.height
+                    done.rejected += first.height
+                    _count(done, error.message.partition(":")[0], first.height)
+                    continue
+                for batch in judged:
                     numbers = batch.rows["line"].to_numpy() - 1
                     good = first.select("line", "offset", "raw")[numbers]
                     passed += lines.join(good, ["line", "offset", "raw"], "semi")["row"].to_list()
@@ -113,7 +125,7 @@ def _retry_kind(
                     done.read += batch.read
                     done.rejected += len(batch.rejects)
                     for reject in batch.rejects:
-                        done.reasons[reject.reason] = done.reasons.get(reject.reason, 0) + 1
+                        _count(done, reject.reason, 1)
         store.finish()
         store.commit({"run": run, "ingested_at": now.isoformat()})
     except BaseException:
@@ -122,6 +134,10 @@ def _retry_kind(
     done.accepted += store.accepted
     done.duplicates += store.duplicates
     return passed
+
+
+def _count(done: Retried, reason: str, lines: int) -> None:
+    done.reasons[reason] = done.reasons.get(reason, 0) + lines
 
 
 def _judged(

@@ -29,11 +29,11 @@ def undo(home: Home, run_id: str, wait: float = 0.0) -> int:
     """
     with locks.hold(home, "tables", "ingest undo", wait):
         run = find(home, run_id)
+        moment = _added(home).get(run)
         removed = 0
-        for name in TABLES:
+        for name in TABLES if moment is not None else ():
             table = tables.open_table(home, name)
-            moment = _moment(table, run) if table is not None else None
-            if table is not None and moment is not None:
+            if table is not None:
                 removed += _take_out(table, "ingested_at", moment, {"undo": run})
         kept = tables.open_table(home, "quarantine")
         if kept is not None:
@@ -42,24 +42,30 @@ def undo(home: Home, run_id: str, wait: float = 0.0) -> int:
 
 
 def find(home: Home, run_id: str) -> str:
-    """The full id of an ingest by its beginning, or of the newest for `latest`."""
+    """The full id of a run by its beginning; `latest` is the newest that added something which is still there."""
+    added = _added(home)
     if run_id == "latest":
-        newest = next((run for run in runs.read_runs(home) if run.get("command") == "ingest"), None)
-        if newest is None:
-            raise MissingInput("nothing was ingested yet", "persona runs list")
-        return str(newest["id"])
+        if not added:
+            raise MissingInput("there is nothing to take back", "persona runs list")
+        return max(added, key=lambda run: added[run])
+    if run_id in added:
+        return run_id
     run = runs.read_run(home, run_id)
     if run.get("command") not in ("ingest", "quarantine retry"):
         raise UsageError(f"the run {run['id']} is of {run.get('command')!r}, not an ingest", "persona runs list")
     return str(run["id"])
 
 
-def _moment(table: Table, run: str) -> datetime | None:
-    """The `ingested_at` of the run's rows, by what its commit says of itself."""
-    for commit in table.history():
-        if commit.get("run") == run and "ingested_at" in commit:
-            return datetime.fromisoformat(commit["ingested_at"])
-    return None
+def _added(home: Home) -> dict[str, datetime]:
+    """Runs that added rows and were not taken back, by what the commits say of themselves, with their moment."""
+    added: dict[str, datetime] = {}
+    for name in TABLES:
+        table = tables.open_table(home, name)
+        for commit in reversed(table.history()) if table is not None else ():
+            if "ingested_at" in commit:
+                added[str(commit["run"])] = datetime.fromisoformat(commit["ingested_at"])
+            added.pop(str(commit.get("undo")), None)
+    return added
 
 
 def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str]) -> int:

@@ -65,7 +65,7 @@ def recording(home: Home, command: Sequence[str], ids: Sequence[str] = ()) -> It
     began = time.monotonic()
     now = datetime.now(UTC)
     run = Run(
-        id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        id=new_id(now),
         command=" ".join(_verbs(command)),
         arguments=scrubbed(home, command, ids),
         settings_digest=home.settings.digest(),
@@ -89,6 +89,11 @@ def recording(home: Home, command: Sequence[str], ids: Sequence[str] = ()) -> It
         run.seconds = round(time.monotonic() - began, 3)
         if writable:
             _write(home, run)
+
+
+def new_id(now: datetime) -> str:
+    """The id of a run that begins now."""
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _write(home: Home, run: Run) -> bool:
