@@ -68,21 +68,19 @@ class Columns:
         rows: Positions,
         slices: dict[str, Slice],
         props: Callable[[Mask], pa.Array] | None,
-        bare: Sequence[Slice] = (),
+        allowed: Mask | None = None,
     ) -> None:
-        """Take those of `rows` (rising) that are vouched for: fields at `slices`, and `bare` numbers elsewhere.
+        """Take those of `rows` (rising) that are `allowed` and whose fields at `slices` are all vouched for.
 
         `props` gives the props of those rows that a mask keeps.
         """
         if self.constants is None:
             return
-        good = np.ones(len(rows), bool)
+        good = np.ones(len(rows), bool) if allowed is None else allowed
         present: dict[str, Mask] = {}
         typed: dict[str, Numbers] = {}
         zoneless = np.full(len(rows), self.constant_zoneless)
         specs = {spec.name: spec for spec in FIELDS[self.rules.mapping.kind]}
-        for slice_ in bare:
-            good &= _NUMBERS[number_states(self.scan, slice_)]
         for name, slice_ in slices.items():
             spec = specs[name]
             present[name] = slice_.end > slice_.start
@@ -190,12 +188,24 @@ def sliced(scan: Scan, start: Positions, end: Positions, *, null_empty: bool = F
 
 
 def joined(scan: Scan, parts: Sequence[bytes | Slice], rows: Mask) -> pa.Array:
-    """Constants and slices put together, for the rows that the mask keeps."""
+    """Constants and slices put together, for the rows that the mask keeps; null without any parts."""
+    count = int(np.count_nonzero(rows))
+    if not parts:
+        return pa.nulls(count, pa.string())
     columns = [
-        pa.scalar(part.decode()) if isinstance(part, bytes) else sliced(scan, part.start[rows], part.end[rows])
+        pa.repeat(part.decode(), count) if isinstance(part, bytes) else sliced(scan, part.start[rows], part.end[rows])
         for part in parts
     ]
     return pc.binary_join_element_wise(*columns, "")
+
+
+def numbers_in(scan: Scan, parts: Sequence[bytes | Slice], count: int) -> Mask:
+    """Whether all bare values among `parts` are numbers, for each of `count` rows."""
+    good = np.ones(count, bool)
+    for part in parts:
+        if isinstance(part, Slice) and part.bare:
+            good &= _NUMBERS[number_states(scan, part)]
+    return good
 
 
 def members(scan: Scan, cells: dict[str, Slice], rows: Mask) -> pa.Array:
@@ -226,7 +236,8 @@ def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.intp]:
 def _good_text(scan: Scan, spec: Field, slice_: Slice) -> Mask:
     if slice_.bare:
         return _INTEGERS[number_states(scan, slice_)]
-    good: Mask = scan.octets[slice_.start] != ord(" ")  # perhaps nothing but blanks
+    # A text that begins with a space is perhaps nothing but blanks.
+    good: Mask = (scan.octets[slice_.start] != ord(" ")) | (slice_.start == slice_.end)
     if spec.name in ID_FIELDS:
         good &= slice_.end - slice_.start <= MAX_ID_BYTES
     return good

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from persona_cli.events.batch import Batch, Singly
-from persona_cli.events.columns import Columns, joined
+from persona_cli.events.columns import Columns, joined, numbers_in
 from persona_cli.events.judge import Rejected, Rules, parse_json
 from persona_cli.events.layouts import Layout, Slice, layout_of
 from persona_cli.events.mapping import Path
 from persona_cli.events.opening import Block, too_long
-from persona_cli.events.scan import QUOTE, Positions, scan
+from persona_cli.events.scan import QUOTE, Mask, Positions, scan
+from persona_cli.events.signatures import signatures
 
 # A layout costs about as much as judging this many lines; fewer lines alike are judged one by one.
-WORTHWHILE = 100
-# Attempts at layouts that turned out not worthwhile, per block, before the rest of it is judged one by one.
-PATIENCE = 20
-MOST_LAYOUTS = 32  # kept for each number of quotes
-
-Layouts = dict[int, list[Layout]]
+WORTHWHILE = 20
+MOST_LAYOUTS = 10_000  # remembered
 
 
-def new_layouts() -> Layouts:
-    """An empty collection, for all blocks of one input: later blocks repeat the layouts of earlier ones."""
-    return defaultdict(list)
+@dataclass
+class Layouts:
+    """The layouts of one input, shared by its blocks: later blocks repeat those of earlier ones."""
+
+    common: dict[int, Layout] = field(default_factory=dict)  # by number of quotes
+    known: dict[int, Layout] = field(default_factory=dict)  # by signature
+
+
+@dataclass(frozen=True)
+class Match:
+    """Lines that fit a layout, and where their values lie."""
+
+    rows: Positions
+    fields: dict[str, Slice]
+    parts: list[bytes | Slice]  # of props
+
+    @property
+    def kind(self) -> frozenset[str]:
+        """The fields that are bare numbers: matches of one kind can be read together."""
+        return frozenset(name for name, slice_ in self.fields.items() if slice_.bare)
 
 
 def read_block(block: Block, rules: Rules, max_line: int, layouts: Layouts | None) -> Batch:
@@ -52,37 +67,84 @@ def read_block(block: Block, rules: Rules, max_line: int, layouts: Layouts | Non
 def fill(columns: Columns, layouts: Layouts) -> None:
     """Find the layouts of the plain lines and take what they describe."""
     lines = columns.scan
-    plain = np.flatnonzero(lines.plain & (lines.mark_count > 0))
-    counts = lines.mark_count[plain]
-    patience = PATIENCE
-    tallies = np.bincount(counts)
-    for quotes in np.argsort(-tallies, kind="stable").tolist():
-        if tallies[quotes] < WORTHWHILE:
-            break
-        rows = plain[counts == quotes]
-        for known in list(layouts[quotes]):
-            rows = _take(columns, known, rows)
-        while len(rows) >= WORTHWHILE and patience:
-            layout = layout_of(lines.line(int(rows[0])), columns.rules.tree)
-            before = len(rows)
-            rows = rows[1:] if layout is None else _take(columns, layout, rows)
-            if layout is None or before - len(rows) < WORTHWHILE:
-                patience -= 1
-            elif len(layouts[quotes]) < MOST_LAYOUTS:
-                layouts[quotes].append(layout)
+    plain = np.flatnonzero(lines.plain & (lines.mark_count > 0) & (lines.mark_count % 2 == 0))
+    matches: list[Match] = []
+    left = _match_common(columns, layouts, plain, matches)
+    if len(left) >= WORTHWHILE:
+        found, index, counts = np.unique(signatures(lines, left), return_inverse=True, return_counts=True)
+        groups = np.split(left[np.argsort(index, kind="stable")], np.cumsum(counts)[:-1])
+        for number in np.argsort(-counts, kind="stable").tolist():
+            if counts[number] < WORTHWHILE:
+                break
+            _match_group(columns, layouts, int(found[number]), groups[number], matches)
+    alike: dict[frozenset[str], list[Match]] = {}
+    for match in matches:
+        alike.setdefault(match.kind, []).append(match)
+    for group in alike.values():
+        take(columns, group)
 
 
-def _take(columns: Columns, layout: Layout, rows: Positions) -> Positions:
-    """Fill what fits; returns the rows that don't."""
-    if len(rows) < WORTHWHILE:
-        return rows
+def _match_common(columns: Columns, layouts: Layouts, rows: Positions, matches: list[Match]) -> Positions:
+    """Try the commonest layout for each number of quotes; returns the rows that it does not fit."""
+    counts = columns.scan.mark_count[rows]
+    left = rows
+    for quotes in np.flatnonzero(np.bincount(counts) >= WORTHWHILE).tolist():
+        if (layout := layouts.common.get(quotes)) is not None:
+            match = _match(columns, layout, rows[counts == quotes])
+            matches.append(match)
+            left = np.setdiff1d(left, match.rows, assume_unique=True)
+    return left
+
+
+def _match_group(columns: Columns, layouts: Layouts, signature: int, rows: Positions, matches: list[Match]) -> None:
+    """Lines of one signature: one layout as a rule; more where constants differ or the model line is a bad one."""
+    for attempt in range(4):
+        if len(rows) < WORTHWHILE:
+            return
+        layout = layouts.known.get(signature) if not attempt else None
+        if layout is None:
+            layout = layout_of(columns.scan.line(int(rows[0])), columns.rules.tree)
+        if layout is None:
+            rows = rows[1:]
+            continue
+        layouts.common.setdefault(layout.quotes, layout)
+        if len(layouts.known) < MOST_LAYOUTS:
+            layouts.known.setdefault(signature, layout)
+        match = _match(columns, layout, rows)
+        matches.append(match)
+        rows = np.setdiff1d(rows, match.rows, assume_unique=True)
+
+
+def _match(columns: Columns, layout: Layout, rows: Positions) -> Match:
     fitting, slices = layout.fit(columns.scan, rows)
-    if len(fitting):
-        fields = {name: slices[number] for name, number in layout.fields.items()}
-        parts = [part if isinstance(part, bytes) else slices[part] for part in layout.props]
-        bare = [part for part in parts if isinstance(part, Slice) and part.bare]
-        columns.fill(fitting, fields, partial(joined, columns.scan, parts) if parts else None, bare)
-    return np.setdiff1d(rows, fitting, assume_unique=True)
+    fields = {name: slices[number] for name, number in layout.fields.items()}
+    return Match(fitting, fields, [part if isinstance(part, bytes) else slices[part] for part in layout.props])
+
+
+def take(columns: Columns, group: list[Match]) -> None:
+    """Read matches of one kind together: what costs is the number of steps, not of lines."""
+    lines = columns.scan
+    rows = np.concatenate([match.rows for match in group])
+    order = np.argsort(rows, kind="stable")
+    # A field that a layout does not have is an empty text at the start of the line.
+    begins = [lines.starts[match.rows] for match in group]
+    fields = {}
+    for name in dict.fromkeys(name for match in group for name in match.fields):
+        slices = [
+            match.fields.get(name, Slice(begin, begin, False)) for match, begin in zip(group, begins, strict=True)
+        ]
+        start, end = (np.concatenate([slice_[bound] for slice_ in slices])[order] for bound in (0, 1))
+        fields[name] = Slice(start, end, name in group[0].kind)
+    allowed = np.concatenate([numbers_in(lines, match.parts, len(match.rows)) for match in group])[order]
+
+    def props(kept: Mask) -> pa.Array:
+        unsorted = np.empty_like(kept)
+        unsorted[order] = kept
+        masks = np.split(unsorted, np.cumsum([len(match.rows) for match in group])[:-1])
+        made = [joined(lines, match.parts, mask) for match, mask in zip(group, masks, strict=True)]
+        return pa.concat_arrays(made).take(pa.array(np.argsort(rows[unsorted], kind="stable")))
+
+    columns.fill(rows[order], fields, props if any(match.parts for match in group) else None, allowed)
 
 
 def _record(raw: bytes, max_line: int) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def _open_json(
             looked += lines
         if looked >= HEAD_LINES or len(held) == 2:
             break
-    layouts = jsonlines.new_layouts() if fast else None
+    layouts = jsonlines.Layouts() if fast else None
 
     def works() -> Iterator[Work]:
         for piece in chain(held, pieces):
