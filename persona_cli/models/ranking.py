@@ -24,7 +24,8 @@ from persona_cli.models.topk import Positions, topk
 from persona_cli.models.vocabulary import positions, union
 from persona_cli.workspace.settings import Settings
 
-_LARGEST_BLOCK = 1024
+# Dense weights are read once a block, whatever its size.
+_LARGEST_BLOCK = 2048
 # Bytes that a user's row takes for each item at the most: scores, their mask, the popular part, a partition.
 _BYTES_A_CELL = 20
 # A filled entry stays strictly below what the model itself has chosen.

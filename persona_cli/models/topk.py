@@ -6,14 +6,16 @@ Columns are cut into groups; only the k groups with the largest maxima can hold 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from persona_cli.models.base import Floats
 
 Positions = NDArray[np.int64]
-_GROUPS_A_PICK = 16
-"""Groups for each of the k: fewer make the gather long, more make the partition of maxima long."""
+_BALANCE = 4
+"""Groups of w columns mean n/w maxima to partition and k·w scores to gather; gathering one costs about this many."""
 
 
 def topk(scores: Floats, k: int) -> tuple[Positions, Floats]:
@@ -26,8 +28,8 @@ def topk(scores: Floats, k: int) -> tuple[Positions, Floats]:
     k = min(k, n_items)
     if n_users == 0 or k == 0:
         return np.zeros((n_users, k), dtype=np.int64), np.zeros((n_users, k), dtype=np.float32)
-    width = n_items // (k * _GROUPS_A_PICK)
-    if width < 2:
+    width = math.isqrt(n_items // (_BALANCE * k))
+    if width < 2 or n_items // width < 2 * k:
         return _sorted(scores, None, k)
     return _by_groups(scores, k, width)
 
