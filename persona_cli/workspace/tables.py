@@ -250,7 +250,8 @@ def orphans(home: Home) -> list[str]:
     found: list[str] = []
     for name, table in _all(home):
         gone = table._delta.vacuum(0, dry_run=True, enforce_retention_duration=False, full=True)
-        found += [f"{name}/{path}" for path in gone]
+        # The log goes on naming files that an earlier vacuum has deleted.
+        found += [f"{name}/{path}" for path in gone if (table.root / path).exists()]
     return sorted(found)
 
 
