@@ -18,6 +18,7 @@ from persona_cli.profiles.coding import Coded, Ints, coded, compacted, run_start
 from persona_cli.profiles.signals import THOUSANDTHS, Flags, with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
+from persona_cli.workspace.tables import File, Table
 
 NAME = "history"
 KEY = ("user_id", "item_id", "day")
@@ -135,7 +136,33 @@ def history(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
     """All users' history, sorted by user_id, item_id, day: from the table, or folded from events before `as_of`."""
     if as_of is not None:
         return fold_history(signal_events(home, as_of))
-    return summed(tables.scan(home, NAME, SCHEMA, ["bucket"]))
+    table = tables.open_table(home, NAME)
+    by_bucket: dict[str, list[File]] = {}
+    for file in table.files if table is not None else ():
+        by_bucket.setdefault(file.partition["bucket"], []).append(file)
+    if table is None or not by_bucket:
+        return pl.DataFrame(schema=_TYPES)
+    return _sorted_by_user(pl.concat([_bucket(table, files) for files in by_bucket.values()], rechunk=True))
+
+
+def _bucket(table: Table, files: list[File]) -> pl.DataFrame:
+    """The history of one bucket, each user's rows together and sorted: only users with increments are added up."""
+    largest, *increments = sorted(files, key=lambda file: (-file.rows, file.path))
+    rows = table.scan([largest]).select(*_TYPES).collect()  # sorted, as every file is
+    if not increments:
+        return rows
+    later = table.scan(increments).select(*_TYPES).collect()
+    touched = pl.col("user_id").is_in(later["user_id"].unique().implode())
+    return pl.concat([rows.filter(~touched), summed(pl.concat([rows.filter(touched), later]))])
+
+
+def _sorted_by_user(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows in which each user's stand together and in order, with the users in order too."""
+    starts = np.flatnonzero(~_same_as_above(rows["user_id"]))
+    order = rows["user_id"].gather(starts).arg_sort().to_numpy()
+    lengths = np.diff(starts, append=rows.height)[order]
+    before = np.cumsum(lengths) - lengths  # rows of the users that come before
+    return rows[np.repeat(starts[order] - before, lengths) + np.arange(rows.height)]
 
 
 def decayed(history: pl.DataFrame, half_life_days: float) -> pl.DataFrame:
