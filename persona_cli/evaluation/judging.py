@@ -61,10 +61,11 @@ def judge(
         lifts: list[Interval | None] = [None] * len(columns)
         if name != baseline:
             lifts = lift_intervals(values, base, LEVEL, seed, bootstrap)
+        beyond = _beyond(frame, catalogue, ks, seed, bootstrap)
         found: dict[str, Interval | None] = {}
         for k in ks:
             found |= {column: means[column] for column in columns if column.endswith(f"@{k}")}
-            found |= _beyond(frame, catalogue, k, seed, bootstrap)
+            found |= {f"{metric}@{k}": beyond[f"{metric}@{k}"] for metric in ("coverage", "novelty", "tie_share")}
         judged[name] = Judgement(
             found, {} if name == baseline else dict(zip(columns, lifts, strict=True)), per_user[name]
         )
@@ -76,16 +77,22 @@ def as_json(interval: Interval | None) -> dict[str, float | None] | None:
     return None if interval is None else {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def _beyond(lists: pl.DataFrame, catalogue: Catalogue, k: int, seed: int, bootstrap: int) -> dict[str, Interval | None]:
-    """Coverage, novelty and tie share at k; coverage and ties are of the whole set of lists and have no interval."""
-    n_items = catalogue.popularity.height
-    bits = metrics.novelty_per_user(lists, catalogue.popularity, catalogue.n_users, k)[f"novelty@{k}"].to_numpy()
-    tied = metrics.tie_share(lists, k)
-    return {
-        f"coverage@{k}": Interval(metrics.coverage(lists, n_items, k), None, None),
-        f"novelty@{k}": mean_intervals(bits, LEVEL, seed, bootstrap)[0] if len(bits) else None,
-        f"tie_share@{k}": None if tied is None else Interval(tied, None, None),
-    }
+def _beyond(
+    lists: pl.DataFrame, catalogue: Catalogue, ks: Sequence[int], seed: int, bootstrap: int
+) -> dict[str, Interval | None]:
+    """Coverage, novelty and tie share at every k; coverage and ties are of all lists as a whole: no interval."""
+    found: dict[str, Interval | None] = {}
+    bits = []
+    for k in ks:
+        found[f"coverage@{k}"] = Interval(metrics.coverage(lists, catalogue.popularity.height, k), None, None)
+        tied = metrics.tie_share(lists, k)
+        found[f"tie_share@{k}"] = None if tied is None else Interval(tied, None, None)
+        own = metrics.novelty_per_user(lists, catalogue.popularity, catalogue.n_users, k)
+        bits.append(own[f"novelty@{k}"].to_numpy())  # users with a list: the same for every k
+    novelties: list[Interval | None] = [None] * len(ks)
+    if len(bits[0]):
+        novelties = [*mean_intervals(np.column_stack(bits), LEVEL, seed, bootstrap)]
+    return found | {f"novelty@{k}": interval for k, interval in zip(ks, novelties, strict=True)}
 
 
 def stacked(judged: Mapping[str, Judgement]) -> pl.DataFrame:
