@@ -197,10 +197,15 @@ def test_a_saved_model_is_taken_where_it_is_what_a_refit_would_be(ingest: Callab
     two = evaluate(home, "refitted", ks=[K], test=str(file), overrides={"model.ease.max_items": 19_999})
     assert entry(one.result, "layered")["metrics"] == entry(two.result, "layered")["metrics"]
     # What was ingested since is learned from, although the saved model knows nothing of it.
-    ingest([("new", "i00", 24 * 8.5), ("new", "novel", 24 * 8.6)])
-    three = evaluate(home, "since", ks=[K], test=str(file))
-    assert three.result["items"] == one.result["items"] + 1
-    assert three.result["train_events"] == one.result["train_events"] + 2
+    ingest([(f"new{n}", item, 24 * 8.5) for n in range(50) for item in ("i00", "novel")])
+    file.write_text("user_id,item_id\nu00,novel\n")
+    since = evaluate(home, "since", ks=[K], test=str(file))
+    assert since.result["items"] == one.result["items"] + 1
+    assert since.result["train_events"] == one.result["train_events"] + 100
+    assert measured(since.per_user, "popular")["u00"][0] == 1.0
+    # Settings given for the run are what counts, too.
+    set_here = evaluate(home, "set", ks=[K], test=str(file), overrides={"ease.lambda": 900})
+    assert entry(set_here.result, "layered")["settings"]["model.ease.lambda"] == 900
 
 
 def test_without_refit_saved_models_answer_for_what_came_later(ingest: Callable[..., Home]) -> None:
