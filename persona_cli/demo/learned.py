@@ -66,7 +66,7 @@ def best_of(evaluated: Mapping[str, Any]) -> dict[str, Any]:
         "popular": entries["popular"]["metrics"][key],
         "lift": ours["lift"][key],
         "users": evaluated["users"],
-        "chosen_with_later_data": ours["chosen_with_later_data"],
+        "chosen_with_later_data": ours["chosen"] if ours["chosen_with_later_data"] else [],
     }
 
 
@@ -119,7 +119,8 @@ def page(found: Mapping[str, Any]) -> list[str]:
         f"{_lift(best['lift'])} over popular",
     ]
     if best["chosen_with_later_data"]:
-        lines.append("    its settings were chosen on the same months, so the lift is a little too good")
+        chosen = " and ".join(best["chosen_with_later_data"])
+        lines.append(f"    chosen on the same months: {chosen} model; what the choice gained is in the lift")
     shares = found["in_taste"]
     if len(shares) == 2:
         lines.append(

@@ -70,7 +70,13 @@ def test_the_lift_is_stated_with_open_ends_where_there_is_none() -> None:
     def evaluated(lift: Any) -> dict[str, Any]:
         figure = {"value": 0.25, "low": 0.2, "high": 0.3}
         models = [
-            {"model": "knn", "metrics": {"ndcg@5": figure}, "lift": {"ndcg@5": lift}, "chosen_with_later_data": False},
+            {
+                "model": "knn",
+                "metrics": {"ndcg@5": figure},
+                "lift": {"ndcg@5": lift},
+                "chosen": ["individual"],
+                "chosen_with_later_data": False,
+            },
             {"model": "popular", "metrics": {"ndcg@5": figure | {"value": 0.0}}, "lift": {}},
         ]
         return {"k": [20, 5], "users": 3, "models": models}

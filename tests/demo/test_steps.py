@@ -33,6 +33,7 @@ EVALUATED = {
             "base": "ease",
             "metrics": {"ndcg@10": INTERVAL},
             "lift": {"ndcg@10": INTERVAL},
+            "chosen": ["individual"],
             "chosen_with_later_data": True,
         },
     ],
@@ -105,7 +106,7 @@ def test_what_is_told_has_the_numbers(tmp_path: Path) -> None:
     assert "99 events of 20 users" in learned
     assert "1 lines rejected: 1 × not UTF-8" in learned
     assert "layered/1 around ease: NDCG@10 0.200, +20 % (95 %: +10 % to +30 %) over popular" in learned
-    assert "a little too good" in learned
+    assert "chosen on the same months: individual model" in learned
     assert found["example"]["user_id"] == "u0001"
     assert len(found["next"]) == 3 and all(command in learned for command in found["next"])
 
