@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from persona_cli.events.batch import Batch, Singly
 from persona_cli.events.columns import Columns, joined, numbers_in
+from persona_cli.events.escapes import unescaped
 from persona_cli.events.judge import Rejected, Rules, parse_json
 from persona_cli.events.layouts import Layout, Slice, layout_of
 from persona_cli.events.mapping import Path
 from persona_cli.events.opening import Block, too_long
-from persona_cli.events.scan import QUOTE, Mask, Positions, scan
+from persona_cli.events.scan import QUOTE, Mask, Positions, line_starts, scan
 from persona_cli.events.signatures import signatures
 
 # A layout costs about as much as judging this many lines; fewer lines alike are judged one by one.
@@ -48,20 +49,24 @@ class Match:
 
 def read_block(block: Block, rules: Rules, max_line: int, layouts: Layouts | None) -> Batch:
     """The batch of one block; without `layouts` every line is judged by itself."""
-    lines = scan(block.data, QUOTE, max_line)
     singly = Singly(rules)
-    left = np.arange(len(lines.starts))
-    columns = Columns(lines, rules)
+    columns = None
+    starts = line_starts(block.data)
+    left = np.arange(len(starts) - 1)
     if layouts is not None:
+        columns = Columns(scan(unescaped(block.data), QUOTE), rules)
+        # The limit holds for lines as they come.
+        columns.scan.plain[np.diff(starts) > max_line + 1] = False
         fill(columns, layouts)
         left = np.flatnonzero(~columns.done)
     for row in left.tolist():
-        raw = lines.line(row)
-        singly.add(block.line + row, block.offset + int(lines.starts[row]), raw, partial(_record, raw, max_line))
-    if layouts is None:
-        return singly.batch(len(lines.starts))
+        begin, end = int(starts[row]), int(starts[row + 1])
+        raw = block.data[begin : end - 1]
+        singly.add(block.line + row, block.offset + begin, raw, partial(_record, raw, max_line))
+    if columns is None:
+        return singly.batch(len(left))
     rows, table = columns.table()
-    return singly.batch(len(lines.starts), table, rows + block.line, int(columns.zoneless[rows].sum()))
+    return singly.batch(len(columns.done), table, rows + block.line, int(columns.zoneless[rows].sum()))
 
 
 def fill(columns: Columns, layouts: Layouts) -> None:

@@ -183,14 +183,11 @@ class _Template:
         return behind
 
     def _unknown(self, at: int) -> tuple[Parts, int]:
-        """The text of a value of any kind that begins at token `at`."""
+        """The text of a value of any kind that begins at token `at`, without the spaces between tokens."""
         parts: Parts = []
         depth = 0
-        begin = at
         while True:
             text = self.tokens[at]
-            if at > begin and self.spans[at][0] != self.spans[at - 1][1]:
-                raise _Unfit  # props has no spaces between its values
             if text[:1] == b'"' and not (depth and self.tokens[at + 1] == b":"):
                 parts += [b'"', self._number(at), b'"']
             elif text[:1] == b'"' or text in _LITERALS or text in b"{}[]:,":

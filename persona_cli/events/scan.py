@@ -39,8 +39,8 @@ class Scan:
         return self.data[self.starts[row] : self.ends[row]]
 
 
-def scan(block: bytes, mark: int, longest: int) -> Scan:
-    """Scan whole lines (`block` ends with a newline) for the byte `mark`; a line over `longest` bytes is not plain."""
+def scan(block: bytes, mark: int) -> Scan:
+    """Scan whole lines (`block` ends with a newline) for the byte `mark`."""
     data = block + bytes(PADDING)
     padded = np.frombuffer(data, np.uint8)
     body = padded[: len(block)]
@@ -49,7 +49,7 @@ def scan(block: bytes, mark: int, longest: int) -> Scan:
     ends, control = low[is_end], low[~is_end]
     starts = np.empty_like(ends)
     starts[0], starts[1:] = 0, ends[:-1] + 1
-    plain: Mask = ends - starts <= longest
+    plain = np.ones(len(ends), bool)
     harmless = (body[control] == mark) | ((body[control] == RETURN) & (padded[control + 1] == NEWLINE))
     plain[np.searchsorted(ends, control[~harmless])] = False
     if b"\\" in block:
@@ -62,6 +62,11 @@ def scan(block: bytes, mark: int, longest: int) -> Scan:
     first_mark = np.concatenate(([0], edges[:-1])).astype(np.int64)
     words: Any = np.ndarray((len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
     return Scan(data, padded, words, starts, ends, marks, first_mark, edges - first_mark, plain)
+
+
+def line_starts(block: bytes) -> Positions:
+    """(lines + 1,) where each line starts, and the end of the block."""
+    return np.concatenate(([0], np.flatnonzero(np.frombuffer(block, np.uint8) == NEWLINE) + 1))
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -159,7 +159,8 @@ def read_records(records: Sequence[Record], names: Sequence[str], rules: Rules) 
 
 def read_block(block: Block, names: Sequence[str], separator: str, rules: Rules, max_line: int) -> Batch:
     """The batch of a block without quotes: rows are cut at the separators, what is odd is judged one by one."""
-    cells = scan(block.data, ord(separator), max_line)
+    cells = scan(block.data, ord(separator))
+    cells.plain[cells.ends - cells.starts > max_line] = False
     columns = Columns(cells, rules)
     if "props" not in names:
         _fill(columns, names)

@@ -28,6 +28,13 @@ TEXTS = (
     "null",
     "\\n",
     "\\u00e9",
+    "\\/a",
+    "\\\\/",
+    "\\u0041",
+    "\\ud83d\\ude00",
+    "\\ud83d",
+    "\\\\u00e9",
+    "\\u041f\\u0440",
     "\\\\",
     "2026-01-05",
 )
@@ -61,6 +68,7 @@ TEMPLATES: dict[Kind, tuple[str, ...]] = {
 TOKENS = (
     b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"NaN", b"0", b"-", b".", b"e5", b" ", b"\t",
     b"\r", b"\x00", b"\xff", b"\xc3", "é".encode(), b"Z", b"+", b'","', b'":"', b"\xed\xa0\x80", b"\\u0000",
+    b"\\/", b"\\u00e9", b"\\u0031",
 )  # fmt: skip
 
 
