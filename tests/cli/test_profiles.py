@@ -12,6 +12,7 @@ import pytest
 from persona_cli.cli.main import run
 from persona_cli.workspace.home import Home, open_home
 from persona_cli.workspace.runs import read_runs
+from persona_cli.workspace.tables import open_table
 
 EVENTS = [
     {"user_id": "ann", "event_type": "purchase", "item_id": "tea", "timestamp": "2026-03-01T10:00:00Z"},
@@ -117,6 +118,28 @@ def test_build_says_what_it_did_and_why(shop: Home, capsys: pytest.CaptureFixtur
     assert (changed["mode"], changed["reason"]) == ("rebuilt", "signals, consumed_by or buckets changed")
     assert run(["profile", "show", "ann", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["top_items"][1]["strength"] == 1.5
+
+
+def test_the_same_events_again_late_and_in_another_order_make_the_same_profiles(
+    shop: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exported() -> pl.DataFrame:
+        assert run(["profile", "export", "--quiet", str(tmp_path / "all.parquet")]) == 0
+        return pl.read_parquet(tmp_path / "all.parquet")
+
+    before = exported()
+    version = open_table(shop, "profiles").version  # type: ignore[union-attr]
+    ingest(tmp_path / "again.jsonl", [{**row, "context": {"device": "mobile"}} for row in reversed(EVENTS)])  # type: ignore[dict-item]
+    assert open_table(shop, "profiles").version == version  # type: ignore[union-attr]
+    late = {**EVENTS[0], "timestamp": "2026-02-01T00:00:00Z", "item_id": "cup"}
+    ingest(tmp_path / "late.jsonl", [late])
+    after = exported()
+    assert after["first_seen"].dt.strftime("%Y-%m-%d").to_list() == ["2026-02-01", "2026-03-02"]
+    assert run(["profile", "build", "--rebuild", "--quiet"]) == 0
+    assert exported().equals(after)
+    added = next(record["id"] for record in read_runs(shop) if record["arguments"][-1].endswith("late.jsonl"))
+    assert run(["ingest", "undo", added, "--quiet"]) == 0
+    assert exported().equals(before)
 
 
 def test_list_and_export_warn_when_profiles_are_behind(
