@@ -51,11 +51,25 @@ class Gram:
 
     def add(self, other: Gram) -> Gram:
         """The Gram of both; no user may be in both."""
-        return _combined(self, other, 1)
+        return self.replace(empty(), other)
 
     def subtract(self, other: Gram) -> Gram:
         """The Gram without the users of `other`; ValueError if their rows are not in it."""
-        return _combined(self, other, -1)
+        return self.replace(other, empty())
+
+    def replace(self, old: Gram, new: Gram) -> Gram:
+        """`subtract(old).add(new)` in one pass over the cells: what users had put in, for what they put in now."""
+        items = union(union(self.items, old.items), new.items)
+        whole, gone, come = _over(self, items), _over(old, items), _over(new, items)
+        users = whole.users - gone.users + come.users
+        cells = sparse.csr_array(whole.cells + (come.cells - gone.cells))
+        if (whole.users < gone.users).any() or cells.diagonal().min(initial=0) < 0:
+            raise ValueError("these rows are not in the sum that they are to be taken from")
+        cells.eliminate_zeros()
+        cells.sort_indices()
+        held = np.flatnonzero(users)
+        result = Gram(items, cells, users)
+        return result if len(held) == len(items) else result.restricted(held)
 
     def digest(self) -> str:
         """sha256 over a canonical form, independent of index types and of how the sum was reached."""
@@ -69,13 +83,10 @@ class Gram:
                 digest.update(np.ascontiguousarray(array[start : start + _BLOCK_CELLS], dtype="<i8").data)
         return digest.hexdigest()
 
-    def full(self, dtype: Any = np.int64) -> sparse.csr_array:
-        """Both triangles (n_items, n_items); in a float type the cells are divided by 2^32: units of strength²."""
-        upper = self.cells
-        if dtype != np.int64:
-            upper = _with_data(upper, (upper.data / float(ONE) ** 2).astype(dtype))
-        strict = sparse.triu(upper, k=1, format="csr")
-        return sparse.csr_array(upper + strict.T.tocsr())
+    def full(self) -> sparse.csr_array:
+        """Both triangles, int64 (n_items, n_items)."""
+        strict = sparse.triu(self.cells, k=1, format="csr")
+        return sparse.csr_array(self.cells + strict.T.tocsr())
 
     def upper(self, dtype: Any = np.float64) -> NDArray[Any]:
         """The upper triangle, dense with zeros below, divided by 2^32: units of strength² (n_items, n_items)."""
@@ -166,20 +177,6 @@ def _upper_blocks(rows: sparse.csr_array) -> Iterator[sparse.csr_array]:
             (block.data, block.indices + start, block.indptr), shape=(stop - start, n_items), dtype=np.int64
         )
         start = stop
-
-
-def _combined(first: Gram, second: Gram, sign: int) -> Gram:
-    items = union(first.items, second.items)
-    one, two = _over(first, items), _over(second, items)
-    users = one.users + sign * two.users
-    cells = sparse.csr_array(one.cells + two.cells if sign > 0 else one.cells - two.cells)
-    if sign < 0 and (users.min(initial=0) < 0 or cells.diagonal().min(initial=0) < 0):
-        raise ValueError("these rows are not in the sum that they are to be taken from")
-    cells.eliminate_zeros()
-    cells.sort_indices()
-    held = np.flatnonzero(users)
-    result = Gram(items, cells, users)
-    return result if len(held) == len(items) else result.restricted(held)
 
 
 def _over(gram: Gram, items: pl.Series) -> Gram:

@@ -90,7 +90,7 @@ def update(home: Home, interactions: Interactions, settings: Settings, wait: flo
             return Current(gram, int(versions[-1].name), "unchanged", 0)
         old, new = old[changed], new[changed]
         if _products(old) + _products(new) < _products(today.values):
-            gram = gram.subtract(gram_of_rows(old, items)).add(gram_of_rows(new, items))
+            gram = gram.replace(gram_of_rows(old, items), gram_of_rows(new, items))
             mode = "updated"
         else:  # so many users changed that starting anew is less work
             gram, mode = gram_of_rows(today.values, today.items), "rebuilt"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Training
+from persona_cli.models.gram import ONE
 from persona_cli.models.stored import load_items, load_sparse, save_items, save_sparse
 from persona_cli.workspace.settings import Settings
 
@@ -65,11 +66,13 @@ class Knn:
         self.items = gram.items
         left, right = self.exponents_ = self._exponents(gram.users, len(training.interactions.users))
         degrees = gram.users.astype(np.float64)  # (n_items,), at least 1
-        cells = gram.full(np.float64)  # (n_items, n_items)
-        rows = np.repeat(np.arange(len(degrees)), np.diff(cells.indptr))
-        values = cells.data * (degrees**-left)[rows] * (degrees**-right)[cells.indices]
-        values[rows == cells.indices] = 0.0
-        weights = sparse.csr_array((values.astype(np.float32), cells.indices, cells.indptr), shape=cells.shape)
+        strict = sparse.triu(gram.cells, k=1, format="csr")  # (n_items, n_items)
+        rows, columns = np.repeat(np.arange(len(degrees)), np.diff(strict.indptr)), strict.indices
+        products, lefts, rights = strict.data / float(ONE) ** 2, degrees**-left, degrees**-right
+        above = (products * lefts[rows] * rights[columns]).astype(np.float32)
+        below = (products * lefts[columns] * rights[rows]).astype(np.float32)
+        parts = [sparse.csr_array((values, columns, strict.indptr), shape=strict.shape) for values in (above, below)]
+        weights = sparse.csr_array(parts[0] + parts[1].T.tocsr())
         self.weights_ = largest_of_rows(weights, self.neighbours)
         return self
 

@@ -1,4 +1,4 @@
-"""What every model promises, tested on every model.
+"""What every model promises, tested on every model (a layered one is made of these: tests/models/test_layered.py).
 
 The checkerboard: users and items are even or odd, and users like items of their own kind only, all but the one of
 their own number. Whoever has learned anything recommends that one.
@@ -18,16 +18,15 @@ import pytest
 
 from persona_cli.errors import BadData
 from persona_cli.models.base import Histories, Model, Training
-from persona_cli.models.ease import Ease
 from persona_cli.models.gram import build_gram
 from persona_cli.models.interactions import Interactions, interactions, rows_for
-from persona_cli.models.knn import Knn
 from persona_cli.models.popular import Popular
+from persona_cli.models.registry import INDIVIDUAL
 from persona_cli.workspace.settings import load
 
 SETTINGS = load(None, {})
-MODELS: list[type[Any]] = [Popular, Knn, Ease]
-PERSONAL = [Knn, Ease]
+PERSONAL: list[type[Any]] = list(INDIVIDUAL.values())
+MODELS = [Popular, *PERSONAL]
 N = 24
 every_model = pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
 every_personal_model = pytest.mark.parametrize("kind", PERSONAL, ids=lambda kind: kind.name)

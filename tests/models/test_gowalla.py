@@ -1,7 +1,7 @@
 """Quality on a real log, against the definitions computed densely in doubles from the raw pairs.
 
 The oracle shares no code with the package: plain loops and numpy, no sparse matrices, no float32. Rows are rounded
-down to 2^-16 as the Gram's definition says: without that, 20 lists in a million swap near-ties (NDCG moves by 2e-6).
+down to 2^-16 as the definition of the Gram says; without that a few near-ties swap, and NDCG of knn moves by 2e-6.
 """
 
 from __future__ import annotations

@@ -37,7 +37,6 @@ def test_cells_are_sums_of_products_above_the_diagonal() -> None:
     assert gram.users.tolist() == [1, 2, 1]
     assert gram.diagonal.tolist() == [half, 2 * half, half]
     assert (gram.full().toarray() == gram.cells.toarray() + np.triu(gram.cells.toarray(), 1).T).all()
-    assert np.allclose(gram.full(np.float32).toarray()[0], [half / 2**32, half / 2**32, 0])
     assert np.array_equal(gram.upper(), gram.cells.toarray() / 2**32)
 
 
@@ -111,6 +110,13 @@ def test_subtracting_strangers_is_an_error() -> None:
     one, other = of_users(liked([(0, 0), (0, 1)]), {0}), of_users(liked([(1, 0), (1, 2)]), {1})
     with pytest.raises(ValueError, match="not in the sum"):
         one.subtract(other)
+
+
+@given(entries(), entries(), st.sets(st.integers(0, 7)))
+def test_replacing_users_is_subtracting_and_adding(rows: list[Entry], later: list[Entry], who: set[int]) -> None:
+    rest = set(range(8)) - who
+    before, after = of_users(rows, rest).add(of_users(rows, who)), of_users(rows, rest).add(of_users(later, who))
+    assert before.replace(of_users(rows, who), of_users(later, who)).digest() == after.digest()
 
 
 def test_an_item_that_nobody_holds_any_more_leaves() -> None:
