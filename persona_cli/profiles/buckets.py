@@ -59,7 +59,9 @@ def shared_out(
             bucket_of = np.concatenate([bucket_of, buckets_of(new, n).to_numpy()])
             waiting.append(rows.with_columns(bucket=pl.Series(bucket_of[rows["user_id"].to_numpy()])))
             if sum(part.height for part in waiting) > IN_MEMORY:
-                folder = folder or stack.enter_context(artifacts.scratch(home.root))
+                if folder is None:
+                    folder = stack.enter_context(artifacts.scratch(home.root))
+                    stack.callback(writer.shutdown)  # nothing is written any more when the folder is removed
                 if writes:
                     writes[-1].result()
                 writes.append(writer.submit(_spill, waiting, folder, len(writes)))

@@ -160,9 +160,9 @@ def _sessions(session: pl.Series, user: Ints, time: Ints, n_users: int, gap: int
     number, length = np.zeros(n_users, dtype=np.int64), np.zeros(n_users, dtype=np.int64)
     given = session.is_not_null().to_numpy()
     if given.any():
-        # A session_id that two users share is two sessions. The sort is stable: times stay in order.
+        # A session_id that two users share is two sessions. The sort is stable: users and times stay in order.
         of, owner, moment = session.drop_nulls().to_numpy(), user[given], time[given]
-        order = np.lexsort((of, owner))
+        order = np.argsort(of, kind="stable")
         of, owner, moment = of[order], owner[order], moment[order]
         starts = run_starts(owner, of)
         lasted = moment[np.append(starts[1:], len(of)) - 1] - moment[starts]

@@ -103,6 +103,14 @@ def _profiles_digest(settings: Settings) -> str:
     return f"{hashlib.sha256(own.encode()).hexdigest()}/{settings.whole('profiles.buckets')}"
 
 
+def _history_state(home: Home, events: Table) -> dict[str, str]:
+    return _state(events, _history_digest(home.settings))
+
+
+def _profiles_state(home: Home, events: Table) -> dict[str, str]:
+    return _state(events, _profiles_digest(home.settings))
+
+
 def _state(events: Table, digest: str) -> dict[str, str]:
     """What a commit says of itself: the events it follows from, and the rules."""
     return {"events_table": events.id, "events_version": str(events.version), "digest": digest}
@@ -129,8 +137,6 @@ def _plan(events: Table, table: Table, digest: str, when_changed: str) -> _Plan:
 
 
 def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first: _Plan, second: _Plan) -> Synced:
-    history_state = _state(events, _history_digest(home.settings))
-    profiles_state = _state(events, _profiles_digest(home.settings))
     modes = {first.mode, second.mode}
     mode: Mode = "rebuilt" if "rebuilt" in modes else "incremental" if "incremental" in modes else "unchanged"
     reason = next(plan.reason for plan in (first, second) if plan.mode == mode)
@@ -138,33 +144,20 @@ def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first
         return Synced(mode, reason, 0, 0)
     if mode == "rebuilt":
         log.debug("folding all events: %s", reason)
-    users = 0
-    if first.mode == second.mode == "rebuilt":
-        users = _rebuild(home, events, history, profiles, history_state, profiles_state)
-    else:
-        if first.mode == "rebuilt":
-            users = _rebuild(home, events, history, None, history_state, profiles_state)
-        elif first.mode == "incremental":
-            _add_to_history(home, events, history, first, history_state)
-        if second.mode == "rebuilt":
-            users = _rebuild(home, events, None, profiles, history_state, profiles_state)
-        elif second.mode == "incremental":
-            touched = _refold(home, events, profiles, second, profiles_state)
-            users = users or touched
+    again = [table if plan.mode == "rebuilt" else None for table, plan in ((history, first), (profiles, second))]
+    users = _rebuild(home, events, *again) if any(again) else 0
+    if first.mode == "incremental":
+        _add_to_history(home, events, history, first)
+    if second.mode == "incremental":
+        touched = _refold(home, events, profiles, second)
+        users = users or touched
     if mode == "rebuilt":
         return Synced(mode, reason, users, sum(file.rows for file in events.files))
     plan = first if first.mode == mode else second
     return Synced(mode, reason, users, sum(file.rows for file in (*plan.added, *plan.removed)))
 
 
-def _rebuild(
-    home: Home,
-    events: Table,
-    history: Table | None,
-    profiles: Table | None,
-    history_state: dict[str, str],
-    profiles_state: dict[str, str],
-) -> int:
+def _rebuild(home: Home, events: Table, history: Table | None, profiles: Table | None) -> int:
     """Fold all events into the tables given; answers the number of users."""
     columns = dict.fromkeys((*(_HISTORY_COLUMNS if history else ()), *(folding.NEEDED if profiles else ())))
     with (
@@ -184,13 +177,13 @@ def _rebuild(
         users = sum(_in_threads(home, build, shared))
     # From here on the files may be part of a table, so nothing deletes them any more.
     if history is not None:
-        history.commit(history_files, history.files, metadata=history_state)
+        history.commit(history_files, history.files, metadata=_history_state(home, events))
     if profiles is not None:
-        profiles.commit(profile_files, profiles.files, metadata=profiles_state)
+        profiles.commit(profile_files, profiles.files, metadata=_profiles_state(home, events))
     return users
 
 
-def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, state: dict[str, str]) -> None:
+def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan) -> None:
     """Append the partial folds of added files, and the negative ones of removed files, to the buckets they touch."""
     changed = (
         piece.with_columns(gone=pl.lit(gone))
@@ -218,10 +211,10 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, stat
             return rows.height
 
         _in_threads(home, append, shared)
-    history.commit(add, remove, metadata=state)
+    history.commit(add, remove, metadata=_history_state(home, events))
 
 
-def _refold(home: Home, events: Table, profiles: Table, plan: _Plan, state: dict[str, str]) -> int:
+def _refold(home: Home, events: Table, profiles: Table, plan: _Plan) -> int:
     """Fold the users of added and removed files again from all their events and put their rows in place."""
     changed = _keyed(events.scan([*plan.added, *plan.removed]))
     touched = changed.unique().collect().get_column("user_id")
@@ -248,7 +241,7 @@ def _refold(home: Home, events: Table, profiles: Table, plan: _Plan, state: dict
         loads = dict(shared)
         # Of a bucket without a load, all events of its touched users were taken back.
         _in_threads(home, replace, [(bucket, loads.get(bucket, _nothing)) for bucket in buckets.unique().sort()])
-    profiles.commit(add, remove, metadata=state)
+    profiles.commit(add, remove, metadata=_profiles_state(home, events))
     return touched.len()
 
 
