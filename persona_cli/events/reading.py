@@ -167,7 +167,7 @@ def _open_text(
                 yield partial(tabular.read_block, piece, names, separator, max_line=max_line)
             else:
                 records = tabular.split(piece, separator, max_line) if isinstance(piece, Block) else piece
-                yield partial(tabular.read_records, records, names)
+                yield partial(tabular.read_records, records, names, together=fast)
 
     return mapping, works()
 

@@ -4,12 +4,13 @@ Tables follow RFC 4180: a header row; fields in quotes may hold separators, quot
 empty cell is null. A row with more or fewer cells than the header is rejected. A quoted field that is never closed
 costs its first line, not the rest of the file. A column named `props` holds JSON objects.
 
-Blocks without any quote are cut at their separators all at once; others go through Python's csv module.
+Blocks without any quote are cut at their separators all at once; others go through Python's csv module first.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,9 @@ from persona_cli.events.opening import Block, Damage, too_long
 from persona_cli.events.scan import RETURN, scan
 
 _OPEN = "quoted field is not closed"
+_CUT = "\x1f"
+# What would be taken for the end of a row, or is not a JSON text as it stands.
+_NOT_SIMPLE = re.compile('[\n\r"]')
 
 
 @dataclass(frozen=True)
@@ -99,23 +103,50 @@ def records_of(block: Block, separator: str, max_line: int, *, last: bool) -> It
     csv.field_size_limit(max(max_line, 131_072))
     lines = block.data.split(b"\n")[:-1]
     at, offset = 0, block.offset
-    while at < len(lines):
-        raw, used = lines[at], 1
-        cells: list[str] | str
-        if b'"' not in raw:
-            cells = _split(raw, separator)
-        else:
-            cells, used = _quoted(lines, at, separator, max_line)
-            raw = b"\n".join(lines[at : at + used])
-            if cells == _OPEN and at + used == len(lines) and not last and len(raw) <= max_line:
-                yield Block(raw + b"\n", block.line + at, offset)
-                return
-            if isinstance(cells, str):
-                raw, used = lines[at], 1
-        if len(raw) > max_line:
-            cells = too_long(max_line)
+    for cells, used in _undisputed(block.data, lines, separator, max_line):
+        raw = lines[at] if used == 1 else b"\n".join(lines[at : at + used])
         yield Record(block.line + at, offset, raw, cells)
         offset += len(raw) + 1
+        at += used
+    while at < len(lines):
+        raw, used = lines[at], 1
+        found: list[str] | str
+        if b'"' not in raw:
+            found = _split(raw, separator)
+        else:
+            found, used = _quoted(lines, at, separator, max_line)
+            raw = b"\n".join(lines[at : at + used])
+            if found == _OPEN and at + used == len(lines) and not last and len(raw) <= max_line:
+                yield Block(raw + b"\n", block.line + at, offset)
+                return
+            if isinstance(found, str):
+                raw, used = lines[at], 1
+        if len(raw) > max_line:
+            found = too_long(max_line)
+        yield Record(block.line + at, offset, raw, found)
+        offset += len(raw) + 1
+        at += used
+
+
+def _undisputed(block: bytes, lines: Sequence[bytes], separator: str, max_line: int) -> Iterator[tuple[list[str], int]]:
+    """The cells and number of lines of the rows before the first that has something wrong with it."""
+    try:
+        texts = [line + "\n" for line in block.decode().split("\n")[:-1]]
+    except UnicodeDecodeError:
+        return
+    reader = csv.reader(texts, delimiter=separator, strict=True)
+    at = 0
+    while at < len(lines):
+        try:
+            cells = next(reader)
+        except (csv.Error, StopIteration):
+            return
+        used = reader.line_num - at
+        if not cells or (len(cells) == 1 and not cells[0].strip(ASCII_BLANK)):
+            return
+        if sum(map(len, lines[at : at + used])) + used > max_line:
+            return
+        yield cells, used
         at += used
 
 
@@ -149,12 +180,27 @@ def _quoted(lines: Sequence[bytes], at: int, separator: str, max_line: int) -> t
     return cells, used
 
 
-def read_records(records: Sequence[Record], names: Sequence[str], rules: Rules) -> Batch:
-    """Judge rows one by one."""
+def read_records(records: Sequence[Record], names: Sequence[str], rules: Rules, *, together: bool = True) -> Batch:
+    """The batch of rows that were taken apart; unless `together`, each is judged by itself."""
     singly = Singly(rules)
+    if not together or not records or "props" in names:
+        _judge(records, names, singly)
+        return singly.batch(len(records))
+    # Cells are put together again with a separator that no cell holds: a block that can be cut all at once.
+    rows = [_CUT.join(record.cells) if isinstance(record.cells, list) else "" for record in records]
+    simple = np.array([not _NOT_SIMPLE.search(row) for row in rows], bool)
+    block = "\n".join(row if is_simple else "" for row, is_simple in zip(rows, simple.tolist(), strict=True)) + "\n"
+    columns = Columns(scan(block.encode(), ord(_CUT)), rules)
+    _fill(columns, names)
+    _judge([records[place] for place in np.flatnonzero(~columns.done).tolist()], names, singly)
+    done, table = columns.table()
+    lines = np.array([record.line for record in records], np.int64)[done]
+    return singly.batch(len(records), table, lines, int(columns.zoneless[done].sum()))
+
+
+def _judge(records: Sequence[Record], names: Sequence[str], singly: Singly) -> None:
     for record in records:
         singly.add(record.line, record.offset, record.raw, partial(_named, record, names))
-    return singly.batch(len(records))
 
 
 def read_block(block: Block, names: Sequence[str], separator: str, rules: Rules, max_line: int) -> Batch:
@@ -169,7 +215,7 @@ def read_block(block: Block, names: Sequence[str], separator: str, rules: Rules,
         raw = cells.line(row)
         text = too_long(max_line) if len(raw) > max_line else _split(raw, separator)
         record = Record(block.line + row, block.offset + int(cells.starts[row]), raw, text)
-        singly.add(record.line, record.offset, raw, partial(_named, record, names))
+        _judge([record], names, singly)
     done, table = columns.table()
     return singly.batch(len(cells.starts), table, done + block.line, int(columns.zoneless[done].sum()))
 

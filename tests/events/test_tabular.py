@@ -253,3 +253,35 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 not really")
     with pytest.raises(BadData, match="not a readable Parquet file"):
         read(path, "parquet")
+
+
+def test_quoted_tables_read_the_same_both_ways(table: Path) -> None:
+    chance = random.Random(7)
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    for number in range(3_000):
+        row = [
+            f"u{number}",
+            "click",
+            f"i{number % 7}",
+            "2026-01-05T10:20:30Z",
+            number / 8,
+            chance.choice(["", "x", "é"]),
+        ]
+        if number % 3 == 0:
+            odd = ["", " ", 'q"q', "a,b", "two\nlines", "cr\r", "\x1f", "\x01", "\\", "x" * 1_001, "1e3", "yesterday"]
+            row[chance.randrange(6)] = chance.choice(odd)
+        writer.writerow(row[: chance.choice([6] * 20 + [5])])
+    table.write_text(HEAD + text.getvalue(), "utf-8", newline="")
+    rows, rejects, _ = both(table)
+    assert len(rows) > 2_000
+    assert len(rejects) > 200
+    # With bytes changed anywhere, quotes and line ends among them.
+    content = bytearray(table.read_bytes())
+    for _ in range(400):
+        at = chance.randrange(len(HEAD), len(content))
+        content[at] = chance.choice(b'",\n\r\\ x\xff\x1f')
+    table.write_bytes(content)
+    rows, rejects, _ = both(table)
+    assert len(rows) > 500
+    assert len(rejects) > 200
