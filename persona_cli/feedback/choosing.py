@@ -32,7 +32,7 @@ from persona_cli.models.registry import unfitted
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings
 
-EVIDENCE = (1.0, 3.0, 10.0, 30.0, 100.0)
+EVIDENCE = (0.3, 1.0, 3.0, 10.0, 30.0)
 """What is tried for model.layered.evidence = "auto"."""
 K = 20
 METRIC = f"ndcg@{K}"

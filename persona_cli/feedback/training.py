@@ -1,9 +1,9 @@
 """`persona train`: from events to saved models, and the layered one that is served.
 
 Without names, what fits the time limit is compared on a validation cut (`choosing`), fitted again on everything, and
-saved. With names, these are trained by rule or by the settings given. Either way latest.json names a layered model at
-the end: around the best of what was compared, or around what was named. It is written last, so a run that dies leaves
-what was served before.
+saved; EASE is fitted on as many of the most popular items as the time allows. With names, these are trained by rule or
+by the settings given. Either way latest.json names a layered model at the end: around the best of what was compared, or
+around what was named. It is written last, so a run that dies leaves what was served before.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
 # Speeds for estimates: fixed, so that what is trained never depends on how busy the machine is.
-_SOLVED_A_SECOND = 12e9  # multiplications of the inverse of EASE on one thread
+_SOLVED_A_SECOND = 30e9  # operations of the inverse of EASE on one thread, n³ in all
 _SUMMED_A_SECOND = 15e6  # products of the item sums
+# EASE on fewer items than this is not worth its time beside knn on all.
+_FEWEST_ITEMS = 1_000
 _MAY_BE_SET = ("model.", "train.", "compute.")
 _NEEDED = ("user_id", "item_id", "timestamp", "device", "country", "strength", "never", "consumed")
 
@@ -102,6 +104,7 @@ def train(
                 "persona config show signals",
             )
         limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
+        settings = settings if names else fitting(training.gram, settings, limit)
         wanted, skipped = _wanted(home, names, training, settings, limit)
         choice = _chosen(events, settings, names, wanted)
         return _saved(home, settings, training, events, as_of, wanted, skipped, choice)
@@ -136,6 +139,16 @@ def estimated_seconds(name: str, gram: Gram, settings: Settings) -> float:
         n_items = min(len(gram.items), settings.whole("model.ease.max_items"))
         return n_items**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
     return 2.0 * gram.cells.nnz / _SUMMED_A_SECOND
+
+
+def fitting(gram: Gram, settings: Settings, limit: float) -> Settings:
+    """The settings with as many items for EASE, the most popular first, as two fits in `limit` seconds allow."""
+    speed = _SOLVED_A_SECOND * settings.whole("compute.solver_threads")
+    fits = int((limit / 2 * speed) ** (1 / 3)) // 100 * 100
+    if fits >= min(len(gram.items), settings.whole("model.ease.max_items")) or fits < _FEWEST_ITEMS:
+        return settings
+    log.info("ease: the %s most popular of %s items, as the time allows", f"{fits:,}", f"{len(gram.items):,}")
+    return settings.with_flags({"model.ease.max_items": fits})
 
 
 def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datetime | None) -> Training:

@@ -17,7 +17,7 @@ from persona_cli.models.topk import topk
 from persona_cli.models.vocabulary import positions, union, with_columns
 from persona_cli.workspace.settings import Settings
 
-AUTO_EVIDENCE = 3.0
+AUTO_EVIDENCE = 1.0
 """Events at which both weigh the same, where evidence is "auto" and nothing was compared."""
 DEPTH = 20
 """A score is in units of the mean of the user's best 20, so that models of different scales can be added."""

@@ -102,16 +102,16 @@ def kill_train(home: Home, moments: list[float]) -> None:
         now = registry.load_model(home)
         if codes[-1] != 0:
             assert now.reference in (served, f"layered/{int(str(served).partition('/')[2]) + 1}")
-        finished("recommend", "--user", "u05")
     assert -signal.SIGKILL in codes, "no run was killed while it worked"
     finished("train")
+    finished("recommend", "--user", "u05")
     # What the survivors hold is what a workspace has that never saw a fault.
     gram = build_gram(interactions(history(home), home.settings), home.settings)
     newest = max(home.path("models", "gram").iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     assert artifacts.read_manifest(newest)["digest"] == gram.digest()
     before = {name: artifacts.read_manifest(registry.find(home, name))["files"] for name in ("popular", "knn", "ease")}
     shutil.rmtree(home.path("models"))
-    finished("train")
+    train(home)
     again = {name: artifacts.read_manifest(registry.find(home, name))["files"] for name in ("popular", "knn", "ease")}
     assert again == before
     clean(home)

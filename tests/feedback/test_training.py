@@ -6,6 +6,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from shop import START, add, clicks, shop, user
 
 from persona_cli.errors import BadSettings, Busy, MissingInput, UsageError
 from persona_cli.feedback import training
-from persona_cli.feedback.training import estimated_seconds, hyper_parameters, train
+from persona_cli.feedback.training import estimated_seconds, fitting, hyper_parameters, train
 from persona_cli.models import registry
 from persona_cli.models.gram import build_gram
 from persona_cli.models.interactions import interactions
@@ -173,6 +174,19 @@ def test_the_estimate_grows_with_the_cube_of_the_items_and_stops_at_the_most_cov
     whole = estimated_seconds("ease", gram, home.settings)
     half = estimated_seconds("ease", gram, home.settings.with_flags({"model.ease.max_items": len(gram.items) // 2}))
     assert whole == pytest.approx(8 * half)
+
+
+@pytest.mark.parametrize(
+    ("items", "limit", "covered"), [(50_000, 300, 16_500), (50_000, 1e6, 20_000), (9_000, 300, 20_000)]
+)
+def test_ease_covers_as_many_items_as_the_time_allows(home: Home, items: int, limit: float, covered: int) -> None:
+    gram: Any = SimpleNamespace(items=range(items))
+    settings = fitting(gram, home.settings, limit)
+    assert settings.whole("model.ease.max_items") == covered
+    if items > covered:
+        assert 2 * estimated_seconds("ease", gram, settings) <= limit
+    hopeless = fitting(gram, home.settings, 0.01)
+    assert 2 * estimated_seconds("ease", gram, hopeless) > 0.01, "too few would be left: it is skipped"
 
 
 def _history(home: Home) -> Any:
