@@ -112,7 +112,7 @@ def _open(
     if source.format == "parquet":
         file = parquet.open_file(source)
         mapping = resolve(kind, parquet.paths_of(file.schema_arrow), flags, nested=False)
-        return mapping, _parquet_works(file, source)
+        return mapping, _parquet_works(file, source, fast=fast)
     max_line = settings.whole("ingest.max_line_mb") << 20
     pieces = iter(Lines(source, max_line, settings.number("ingest.max_expansion"), block_bytes))
     if source.format == "jsonl":
@@ -172,10 +172,10 @@ def _open_text(
     return mapping, works()
 
 
-def _parquet_works(file: pq.ParquetFile, source: Input) -> Iterator[Work]:
+def _parquet_works(file: pq.ParquetFile, source: Input, *, fast: bool) -> Iterator[Work]:
     line = 1
     for table in parquet.tables_of(file, source.name):
-        yield partial(parquet.read_table, table, line)
+        yield partial(parquet.read_table, table, line, together=fast)
         line += table.num_rows
 
 

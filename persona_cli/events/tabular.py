@@ -25,10 +25,10 @@ from persona_cli.events.columns import Columns, members
 from persona_cli.events.judge import ASCII_BLANK, Rejected, Rules, parse_json
 from persona_cli.events.layouts import Slice
 from persona_cli.events.opening import Block, Damage, too_long
-from persona_cli.events.scan import RETURN, scan
+from persona_cli.events.scan import RETURN, Positions, Scan, scan
 
 _OPEN = "quoted field is not closed"
-_CUT = "\x1f"
+CUT = "\x1f"
 # What would be taken for the end of a row, or is not a JSON text as it stands.
 _NOT_SIMPLE = re.compile('[\n\r"]')
 
@@ -187,10 +187,10 @@ def read_records(records: Sequence[Record], names: Sequence[str], rules: Rules, 
         _judge(records, names, singly)
         return singly.batch(len(records))
     # Cells are put together again with a separator that no cell holds: a block that can be cut all at once.
-    rows = [_CUT.join(record.cells) if isinstance(record.cells, list) else "" for record in records]
+    rows = [CUT.join(record.cells) if isinstance(record.cells, list) else "" for record in records]
     simple = np.array([not _NOT_SIMPLE.search(row) for row in rows], bool)
     block = "\n".join(row if is_simple else "" for row, is_simple in zip(rows, simple.tolist(), strict=True)) + "\n"
-    columns = Columns(scan(block.encode(), ord(_CUT)), rules)
+    columns = Columns(scan(block.encode(), ord(CUT)), rules)
     _fill(columns, names)
     _judge([records[place] for place in np.flatnonzero(~columns.done).tolist()], names, singly)
     done, table = columns.table()
@@ -221,17 +221,23 @@ def read_block(block: Block, names: Sequence[str], separator: str, rules: Rules,
 
 
 def _fill(columns: Columns, names: Sequence[str]) -> None:
-    cells, mapping = columns.scan, columns.rules.mapping
-    line_ends = cells.ends - (cells.octets[cells.ends - 1] == RETURN)
-    rows = np.flatnonzero(cells.plain & (cells.mark_count == len(names) - 1) & (line_ends > cells.starts))
-    first = cells.first_mark[rows]
-    marks = [cells.marks[first + number] for number in range(len(names) - 1)]
-    starts, ends = [cells.starts[rows], *(mark + 1 for mark in marks)], [*marks, line_ends[rows]]
-    slices = {name: Slice(start, end, False) for name, start, end in zip(names, starts, ends, strict=True)}
-    fields = {name: slices[path[0]] for name, path in mapping.paths.items() if path[0] in slices}
-    taken = {path[0] for path in mapping.paths.values()}
+    rows, cells = cut(columns.scan, len(names))
+    slices = dict(zip(names, cells, strict=True))
+    paths = columns.rules.mapping.paths
+    fields = {name: slices[path[0]] for name, path in paths.items() if path[0] in slices}
+    taken = {path[0] for path in paths.values()}
     others = {name: cell for name, cell in slices.items() if name not in taken}
-    columns.fill(rows, fields, partial(members, cells, others) if others else None)
+    columns.fill(rows, fields, partial(members, columns.scan, others) if others else None)
+
+
+def cut(lines: Scan, width: int) -> tuple[Positions, list[Slice]]:
+    """The plain lines with `width` cells, and the slices of these."""
+    line_ends = lines.ends - (lines.octets[lines.ends - 1] == RETURN)
+    rows = np.flatnonzero(lines.plain & (lines.mark_count == width - 1) & (line_ends > lines.starts))
+    first = lines.first_mark[rows]
+    marks = [lines.marks[number:][first] for number in range(width - 1)] if len(rows) else [first] * (width - 1)
+    starts, ends = [lines.starts[rows], *(mark + 1 for mark in marks)], [*marks, line_ends[rows]]
+    return rows, [Slice(start, end, False) for start, end in zip(starts, ends, strict=True)]
 
 
 def _named(record: Record, names: Sequence[str]) -> dict[str, Any]:

@@ -253,6 +253,10 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 not really")
     with pytest.raises(BadData, match="not a readable Parquet file"):
         read(path, "parquet")
+    column = pa.array(["u"])
+    pq.write_table(pa.Table.from_arrays([column, column], ["user_id", "user_id"]), path)
+    with pytest.raises(BadData, match="two columns named 'user_id'"):
+        read(path, "parquet")
 
 
 def test_quoted_tables_read_the_same_both_ways(table: Path) -> None:
@@ -285,3 +289,34 @@ def test_quoted_tables_read_the_same_both_ways(table: Path) -> None:
     rows, rejects, _ = both(table)
     assert len(rows) > 500
     assert len(rejects) > 200
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_parquet_reads_the_same_both_ways(zone: str, tmp_path: Path) -> None:
+    chance = random.Random(8)
+    count = 2_000
+
+    def column(usual: Any, *odd: Any) -> list[Any]:
+        return [usual if chance.random() < 0.8 else chance.choice(odd) for _ in range(count)]
+
+    early, late = datetime(1969, 5, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC)
+    frame = pa.table(
+        {
+            "user_id": column("u", "", " ", None, "é", 'q"q', "a\nb", "\x1f", "\x01", "\\", "007", "x" * 1_001, "cr\r"),
+            "event_type": column("click", "view", None),
+            "item_id": pa.array(column(7, None, 0, 2**63, 2**64 - 1), pa.uint64()),
+            "timestamp": pa.array(column(WHEN, None, early, late, WHEN.replace(year=1990)), pa.timestamp("us", "UTC")),
+            "received_at": pa.array(column(datetime(2026, 7, 1, 12), None), pa.timestamp("us")),
+            "value": column(2.5, None, 1e300, float("nan"), float("inf"), -0.0, 3.0, 1e-7),
+            "position": pa.array(column(3, None, -1, 10**18), pa.int64()),
+            "context": column({"device": "tv", "size": 7}, None, {"device": None, "size": None}, {"device": " "}),
+            "plan": column("pro", None, 'q"q', ""),
+        }
+    )
+    path = tmp_path / "events.parquet"
+    for kept in (frame, frame.drop_columns(["received_at"]), frame.drop_columns(["context", "plan", "received_at"])):
+        pq.write_table(kept, path, row_group_size=700)
+        rows, rejects, zoneless = both(path, "parquet", zone=zone)
+        assert len(rows) > 200
+        assert len(rejects) > 200
+        assert (zoneless > 0) == ("received_at" in kept.schema.names)
