@@ -45,6 +45,8 @@ FILE_BYTES = 600 << 20
 # Rows of all months together; beyond, the largest months are written as they are.
 BUFFER_BYTES = 900 << 20
 WORKERS = 2
+# Rows of several months are sorted out when there are this many: many months in small batches would take long.
+MIXED_ROWS = 400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Every id and nearly every time is there once; nobody looks for a file by its other columns.
 _DICTIONARIES = [name for name in stored_schema("events").names if name not in ("event_id", "timestamp", "ingested_at")]
@@ -84,6 +86,29 @@ class _Buffer:
 
 
 @dataclass
+class _Distinct:
+    """How many different keys there were."""
+
+    parts: list[Keys] = field(default_factory=list)
+    waiting: int = 0
+
+    @property
+    def count(self) -> int:
+        self.merge()
+        return len(self.parts[0])
+
+    def add(self, keys: Keys) -> None:
+        self.parts.append(distinct(keys))
+        self.waiting += len(self.parts[-1])
+        if self.waiting > 2_000_000:
+            self.merge()
+
+    def merge(self) -> None:
+        self.parts = [distinct(np.concatenate([np.empty(0, np.uint64), *self.parts]))]
+        self.waiting = 0
+
+
+@dataclass
 class _Month:
     ids: Month = field(default_factory=Month)
     unread: list[File] = field(default_factory=list)
@@ -104,11 +129,14 @@ class EventStore:
         self._names = list(sources)
         # The snapshot is taken before anything is compared: a commit made from an overtaken one is refused.
         self._table = tables.open_table(home, NAME)
+        self._stored: dict[str, list[File]] = {}
+        for file in self._table.files if self._table is not None else ():
+            self._stored.setdefault(file.partition["month"], []).append(file)
+        self._mixed: list[pa.Table] = []
         self._buffers: dict[str, _Buffer] = {}
         self._buffered = 0
         self._months: dict[str, _Month] = {}
-        self._users: Keys = np.empty(0, np.uint64)
-        self._items: Keys = np.empty(0, np.uint64)
+        self._users, self._items = _Distinct(), _Distinct()
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="write")
         self._written: dict[str, Future[File]] = {}
         self._pending: list[Future[File]] = []
@@ -119,29 +147,29 @@ class EventStore:
 
     @property
     def users(self) -> int:
-        return len(self._users)
+        return self._users.count
 
     @property
     def items(self) -> int:
-        return len(self._items)
+        return self._items.count
 
     def add(self, rows: pa.Table, file: int) -> None:
         """Judged rows (schema of Batch.rows) of the input file of this number."""
         if not rows.num_rows:
             return
         rows = rows.append_column("file", pa.repeat(pa.scalar(file, pa.int32()), rows.num_rows))
-        for month, part in _by_month(rows):
-            buffer = self._buffers.setdefault(month, _Buffer())
-            self._buffered += buffer.add(part)
-            if buffer.rows >= FILE_ROWS or buffer.bytes >= FILE_BYTES:
-                self._flush(month)
-        if self._buffered > BUFFER_BYTES:
-            for month in sorted(self._buffers, key=lambda name: (-self._buffers[name].bytes, name)):
-                if self._buffered > BUFFER_BYTES // 2:
-                    self._flush(month)
+        first, last = _span(rows)
+        if (first.year, first.month) == (last.year, last.month):
+            self._sort_out()
+            self._buffer(f"{first:%Y-%m}", rows)
+        else:
+            self._mixed.append(rows)
+            if sum(part.num_rows for part in self._mixed) >= MIXED_ROWS:
+                self._sort_out()
 
     def finish(self) -> None:
         """Write what is left. After this only `commit` is missing."""
+        self._sort_out()
         for month in sorted(self._buffers):
             self._flush(month)
         self._add = [future.result() for future in self._written.values()]
@@ -163,6 +191,23 @@ class EventStore:
         if self._table is not None:
             done = [f.result() for f in self._written.values() if not f.cancelled() and f.exception() is None]
             self._table.discard([*done, *self._extra])
+
+    def _sort_out(self) -> None:
+        """Put the rows of several months into the buffers of theirs."""
+        mixed, self._mixed = self._mixed, []
+        if mixed:
+            for month, part in _by_month(pa.concat_tables(mixed).combine_chunks()):
+                self._buffer(month, part)
+
+    def _buffer(self, month: str, rows: pa.Table) -> None:
+        buffer = self._buffers.setdefault(month, _Buffer())
+        self._buffered += buffer.add(rows)
+        if buffer.rows >= FILE_ROWS or buffer.bytes >= FILE_BYTES:
+            self._flush(month)
+        if self._buffered > BUFFER_BYTES:
+            for name in sorted(self._buffers, key=lambda name: (-self._buffers[name].bytes, name)):
+                if self._buffered > BUFFER_BYTES // 2:
+                    self._flush(name)
 
     def _flush(self, name: str) -> None:
         buffer = self._buffers.pop(name)
@@ -221,8 +266,7 @@ class EventStore:
         """What the month holds, with the ids that these rows could be duplicates of."""
         state = self._months.get(name)
         if state is None:
-            files = self._table.files if self._table is not None else []
-            state = self._months[name] = _Month(unread=[file for file in files if file.partition["month"] == name])
+            state = self._months[name] = _Month(unread=self._stored.pop(name, []))
         if state.unread:
             # The time is part of an id made by hash: only files of those hours can hold it. A given id may be anywhere.
             span = None if pc.any(rows["given"]).as_py() else _span(rows)
@@ -295,9 +339,9 @@ class EventStore:
 
     def _count(self, rows: pa.Table) -> None:
         people = pc.coalesce(rows["user_id"], rows["anon_id"])
-        self._users = distinct(np.concatenate([self._users, keys_of(_series(people))]))
+        self._users.add(keys_of(_series(people)))
         items = _series(rows["item_id"]).drop_nulls()
-        self._items = distinct(np.concatenate([self._items, keys_of(items)]))
+        self._items.add(keys_of(items))
         first, last = _span(rows)
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
@@ -305,16 +349,15 @@ class EventStore:
 
 def _by_month(rows: pa.Table) -> list[tuple[str, pa.Table]]:
     """The rows of each month, in their order."""
-    first, last = _span(rows)
-    if (first.year, first.month) == (last.year, last.month):
-        return [(f"{first:%Y-%m}", rows)]
     moments = rows["timestamp"].cast(pa.int64()).to_numpy().astype("M8[us]")
     months: npt.NDArray[np.int64] = moments.astype("M8[M]").astype(np.int64)
-    rows = rows.combine_chunks()
-    # Copies rather than slices: a few late rows would hold the memory of the whole batch.
+    order = np.argsort(months, kind="stable")
+    present, starts = np.unique(months[order], return_index=True)
+    parts = np.split(order, starts[1:])
+    # Copies rather than slices: a few late rows would hold the memory of all rows around them.
     return [
-        (str(np.int64(month).astype("M8[M]")), rows.take(pa.array(np.flatnonzero(months == month))))
-        for month in np.unique(months)
+        (str(np.int64(month).astype("M8[M]")), rows.take(pa.array(at)))
+        for month, at in zip(present, parts, strict=True)
     ]
 
 

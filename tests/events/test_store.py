@@ -96,6 +96,7 @@ def test_shuffled_late_and_repeated_input_is_the_same_table(make_home: Callable[
     shuffled = random.Random(5).sample(records, len(records))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "FILE_ROWS", 20)
+        patch.setattr(store, "MIXED_ROWS", 30)
         patch.setattr(reading, "BLOCK_BYTES", 1_000)
         ingest(mixed, [write(tmp_path / "mixed.jsonl", shuffled)])
     newest = sorted(records, key=lambda record: record["timestamp"], reverse=True)
@@ -127,6 +128,7 @@ def test_memory_is_bounded_by_writing_the_largest_months_early(home: Home, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "BLOCK_BYTES", 2_000)
         patch.setattr(store, "BUFFER_BYTES", 20_000)
+        patch.setattr(store, "MIXED_ROWS", 30)
         assert ingest(home, [write(tmp_path / "a", records)]).accepted == 400
     table = tables.open_table(home, "events")
     assert table is not None
