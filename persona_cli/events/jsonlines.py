@@ -51,12 +51,15 @@ def read_block(block: Block, rules: Rules, max_line: int, layouts: Layouts | Non
     """The batch of one block; without `layouts` every line is judged by itself."""
     singly = Singly(rules)
     columns = None
-    starts = line_starts(block.data)
-    left = np.arange(len(starts) - 1)
-    if layouts is not None:
-        columns = Columns(scan(unescaped(block.data), QUOTE), rules)
-        # The limit holds for lines as they come.
-        columns.scan.plain[np.diff(starts) > max_line + 1] = False
+    if layouts is None:
+        starts = line_starts(block.data)
+        left = np.arange(len(starts) - 1)
+    else:
+        text = unescaped(block.data)
+        lines = scan(text, QUOTE)
+        starts = np.append(lines.starts, len(text)) if text is block.data else line_starts(block.data)
+        lines.plain[np.diff(starts) > max_line + 1] = False  # the limit holds for lines as they come
+        columns = Columns(lines, rules)
         fill(columns, layouts)
         left = np.flatnonzero(~columns.done)
     for row in left.tolist():
@@ -84,7 +87,8 @@ def fill(columns: Columns, layouts: Layouts) -> None:
             _match_group(columns, layouts, int(found[number]), groups[number], matches)
     alike: dict[frozenset[str], list[Match]] = {}
     for match in matches:
-        alike.setdefault(match.kind, []).append(match)
+        if len(match.rows):
+            alike.setdefault(match.kind, []).append(match)
     for group in alike.values():
         take(columns, group)
 
@@ -129,6 +133,11 @@ def _match(columns: Columns, layout: Layout, rows: Positions) -> Match:
 def take(columns: Columns, group: list[Match]) -> None:
     """Read matches of one kind together: what costs is the number of steps, not of lines."""
     lines = columns.scan
+    if len(group) == 1:
+        (only,) = group
+        allowed = numbers_in(lines, only.parts, len(only.rows))
+        columns.fill(only.rows, only.fields, partial(joined, lines, only.parts) if only.parts else None, allowed)
+        return
     rows = np.concatenate([match.rows for match in group])
     order = np.argsort(rows, kind="stable")
     # A field that a layout does not have is an empty text at the start of the line.
