@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from stored import Event, frame
 
-from persona_cli.profiles.signals import signals_digest, weights_digest, with_signals
+from persona_cli.profiles.coding import coded
+from persona_cli.profiles.signals import coded_signals, signals_digest, weights_digest, with_signals
 from persona_cli.workspace.settings import Settings, load
 
 DEFAULTS = load(None, {})
@@ -61,6 +62,17 @@ def test_equals_the_plain_rule(events: list[Event]) -> None:
     strengths = DEFAULTS.table("signals.strengths")
     rows = signalled(events).select("strength", "never").rows()
     assert rows == [oracle.signal(event, strengths, 1.0) for event in events]
+
+
+@examples(max_examples=60, deadline=None)
+@given(strategies.events.filter(bool))
+def test_signals_of_coded_events_are_the_same(events: list[Event]) -> None:
+    table = {"rating>3": "never", "rating": 2, "survey<1": -1, "view": "never", "click": 0.25}
+    settings = DEFAULTS.with_flags({"signals.strengths": table, "recommend.consumed_by": ["rating", "click"]})
+    rows = signalled(events, settings)
+    found = coded_signals(coded(rows.select("event_type", "value"), ["event_type"]), settings)
+    expected = [rows[name].to_list() for name in ("strength", "never", "consumed")]
+    assert [column.tolist() for column in found] == expected
 
 
 def test_consumed_by_names_event_types() -> None:
