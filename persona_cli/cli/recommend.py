@@ -83,6 +83,7 @@ def recommend(
     """
     from persona_cli.events.lists import read_ids
     from persona_cli.serving.recommend import recommend as serve
+    from persona_cli.workspace.artifacts import file_digest
     from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
 
@@ -94,6 +95,7 @@ def recommend(
     home = locate_home()
     moment = None if as_of is None else parse_moment(as_of)
     with recording(home, invocation.words, ids=user or ()) as run:
+        run.inputs |= {name: file_digest(Path(name)) for name in (users, candidates) if name and Path(name).is_file()}
         asked = read_ids(users, ["user_id"])["user_id"] if users is not None else None
         if user:
             import polars as pl
@@ -116,6 +118,8 @@ def recommend(
         )
         run.counts |= {"users": made.users, "holdout": made.holdout, "model": made.model}
         _write(made, chosen, out)
+        if out is not None and out.is_file():
+            run.outputs[out.name] = file_digest(out)
     if out is not None:
         say(f"{made.users:,} lists by {made.model} in {out}")
 

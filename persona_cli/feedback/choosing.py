@@ -34,6 +34,8 @@ from persona_cli.workspace.settings import Settings
 
 EVIDENCE = (0.3, 1.0, 3.0, 10.0, 30.0)
 """What is tried for model.layered.evidence = "auto"."""
+FEW = 100
+"""With fewer users asked no interval can decide, and any gain over the popular list makes lists personal."""
 K = 20
 METRIC = f"ndcg@{K}"
 log = logging.getLogger("persona")
@@ -90,7 +92,8 @@ def choose(events: pl.DataFrame, settings: Settings, names: Sequence[str], tune:
     said = [f"popular {_shown(layered[None])}"]
     for name in names:
         said.append(f"layered around {name} {_shown(layered[name])}")
-        if clearly_better(layered[name], layered[best]):
+        by_mean = best is None and len(roster.users) < FEW and layered[name].mean() > layered[None].mean()
+        if by_mean or clearly_better(layered[name], layered[best]):
             best = name
     evidence, values = settings.number_or_word("model.layered.evidence"), layered[best]
     if best is not None and tune and evidence == "auto":

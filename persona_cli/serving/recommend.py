@@ -115,7 +115,9 @@ def bases(saved: Saved, popular: str, asked: Audience, settings: Settings) -> pl
 
 
 def _frames(made: Ranking, labels: pl.DataFrame, reasons: Reasons | None) -> Iterator[pl.DataFrame]:
-    for lists in made.blocks:
+    # Where nobody is asked there is one block of nobody, so that every format has its columns.
+    nobody = Lists(0, np.zeros((0, 0), dtype=np.int64), np.zeros((0, 0), dtype=np.float32))
+    for lists in made.blocks if labels.height else [nobody]:
         told = None if reasons is None else reasons.of(lists, made.vocabulary)
         block = labels.slice(lists.start, len(lists.places))
         yield block.insert_column(1, _nested(lists, made.vocabulary, told))

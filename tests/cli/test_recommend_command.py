@@ -21,6 +21,7 @@ from shop import START, add, shop
 
 from persona_cli.cli.main import run
 from persona_cli.feedback.training import train
+from persona_cli.workspace.artifacts import file_digest
 from persona_cli.workspace.home import open_home
 from persona_cli.workspace.runs import read_run
 
@@ -96,6 +97,34 @@ def test_no_id_of_a_user_stays_in_the_record_of_the_run(capsys: pytest.CaptureFi
     record = json.dumps(read_run(open_home(workspace), "latest"))
     assert "u03" not in record
     assert "u44" not in record
+
+
+def test_the_record_of_the_run_knows_what_was_read_and_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, workspace: Path
+) -> None:
+    (tmp_path / "users.txt").write_text("u09\n")
+    out(capsys, "recommend", "--users", "users.txt", "--out", "lists.jsonl")
+    record = read_run(open_home(workspace), "latest")
+    assert record["inputs"] == {"users.txt": file_digest(tmp_path / "users.txt")}
+    assert record["outputs"] == {"lists.jsonl": file_digest(tmp_path / "lists.jsonl")}
+    assert record["counts"] == {"users": 1, "holdout": record["counts"]["holdout"], "model": "layered/1"}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "parquet", "table"])
+def test_nobody_asked_gets_an_empty_answer_in_every_form(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "users.txt").write_text("\n")
+    out(capsys, "recommend", "--users", "users.txt", "--format", form, "--out", "lists")
+    content = (tmp_path / "lists").read_bytes()
+    if form == "json":
+        assert json.loads(content) == []
+    elif form == "parquet":
+        assert pl.read_parquet(tmp_path / "lists").columns[:4] == ["user_id", "rank", "item_id", "score"]
+    elif form == "csv":
+        assert content.startswith(b"user_id,rank,item_id,score,") and content.count(b"\n") == 1
+    else:
+        assert content.strip() in (b"", b"user_id  rank  item_id  score  model  base  stage  holdout")
 
 
 def test_candidates_are_ranked_and_nothing_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

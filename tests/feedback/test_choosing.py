@@ -10,6 +10,7 @@ import pytest
 from shop import START, add, shop
 
 from persona_cli.errors import MissingInput
+from persona_cli.feedback import choosing
 from persona_cli.feedback.choosing import EVIDENCE, METRIC, choose, clearly_better
 from persona_cli.profiles.history import signal_events
 from persona_cli.workspace.home import Home, create
@@ -43,6 +44,17 @@ def test_where_everybody_is_alike_the_popular_list_is_kept(tmp_path) -> None:
     assert choice.individual is None
     assert choice.evidence == "auto"
     assert "nothing is clearly better than the popular list" in choice.why
+
+
+def test_with_few_users_any_gain_makes_lists_personal_and_with_many_only_a_sure_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "clearly_better", lambda *_: False)
+    few = choose(events(home), home.settings, ["knn", "ease"], tune=True)
+    assert few.users < choosing.FEW
+    assert few.individual == "knn", "and the simplest of them"
+    monkeypatch.setattr(choosing, "FEW", few.users)
+    assert choose(events(home), home.settings, ["knn", "ease"], tune=True).individual is None
 
 
 def test_the_simpler_of_two_equal_models_is_kept(home: Home) -> None:

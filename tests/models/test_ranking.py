@@ -37,7 +37,7 @@ class Everyone:
         return seen_for(self.matrix, vocabulary)
 
 
-def sparse_world(n_users: int = 40, n_items: int = 60) -> list[Entry]:
+def sparse_world(n_users: int = 150, n_items: int = 60) -> list[Entry]:
     return liked([(u, i) for u in range(n_users) for i in range(n_items) if (u * 7 + i * i) % 11 == 0])
 
 
@@ -91,6 +91,7 @@ def test_threads_and_blocks_change_nothing(name: str) -> None:
     one = DEFAULTS.with_flags({"compute.threads": 1})
     expected = rank(MODELS[name], ASKED, 7, one, fill=MODELS["popular"], block=1000)  # type: ignore[arg-type]
     assert expected.height == 7 * len(ASKED.users)
+    assert len(ASKED.users) > 64, "EASE scores many users in another way than few"
     for threads in (1, 3):
         settings = DEFAULTS.with_flags({"compute.threads": threads})
         for block in (1, 3, None):
