@@ -22,7 +22,8 @@ from persona_cli.errors import BadData, MissingInput
 from persona_cli.events.schema import MAX_RAW_BYTES
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
-BLOCK_BYTES = 8 << 20
+# Two threads work on blocks of this size within their caches; larger blocks took a fifth more time.
+BLOCK_BYTES = 4 << 20
 BOM = b"\xef\xbb\xbf"
 # A compressed file may expand by `max_expansion`; below this many bytes nothing is refused (tiny files of zeros).
 FREE_EXPANSION = 256 << 20
