@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from persona_cli.errors import BadSettings, MissingInput, UsageError, nearest
+from persona_cli.errors import BadData, BadSettings, MissingInput, UsageError, nearest
 from persona_cli.evaluation.exams import after
 from persona_cli.feedback.choosing import Choice, choose
 from persona_cli.models import gram_store, registry
@@ -30,7 +30,7 @@ from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import popularity, prepare
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.sync import sync
-from persona_cli.workspace import locks
+from persona_cli.workspace import artifacts, locks
 from persona_cli.workspace.declarations import BY_KEY
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -185,9 +185,10 @@ def _wanted(
 def _served(home: Home) -> str | None:
     """The name of the individual model inside what is served now."""
     try:
-        return registry.load_model(home).parts.get("individual", "").partition("/")[0] or None
-    except MissingInput:
+        parts = artifacts.read_manifest(registry.find(home))["parts"]
+    except (MissingInput, BadData):
         return None
+    return str(parts.get("individual", "")).partition("/")[0] or None
 
 
 def _chosen(events: pl.DataFrame, settings: Settings, names: Sequence[str], wanted: Sequence[str]) -> Choice:

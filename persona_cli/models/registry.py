@@ -93,8 +93,7 @@ def save_model(home: Home, model: Model, manifest: Mapping[str, Any]) -> int:
         model.save(trial)
         stated = json.loads(json.dumps(artifacts.write_manifest(trial, said)))
         for number in reversed(versions):
-            before = artifacts.read_manifest(folder / str(number))
-            if {key: value for key, value in before.items() if key != "version"} == stated:
+            if _said_of(folder / str(number)) == stated:
                 return number
         (trial / artifacts.MANIFEST).unlink()
         with artifacts.publish(folder / str(version)) as beside:
@@ -103,6 +102,15 @@ def save_model(home: Home, model: Model, manifest: Mapping[str, Any]) -> int:
             text = json.dumps({"version": version, **stated}, indent=2, ensure_ascii=False) + "\n"
             (beside / artifacts.MANIFEST).write_text(text, encoding="utf-8")
     return version
+
+
+def _said_of(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a version without its number; None where it or a file of it is damaged."""
+    try:
+        manifest = artifacts.verify(folder, contents=False)
+    except (BadData, MissingInput):
+        return None
+    return {key: value for key, value in manifest.items() if key != "version"}
 
 
 def load_model(home: Home, reference: str | None = None) -> Saved:

@@ -57,8 +57,9 @@ def recommend(
     """The `top` best items of every user (default: all who are known), best first.
 
     Unknown users get the popular list. Nothing consumed, blocked or unavailable is in a list. `candidates` are the
-    items to rank, or pairs (user_id, item_id). `model` is a reference such as `ease/3`; where it says nothing the
-    popular list goes on. MissingInput where nothing was trained or nobody is known.
+    items to rank, or pairs (user_id, item_id), whose users are then those asked unless others are given. `model` is a
+    reference such as `ease/3`; where it says nothing the popular list goes on. MissingInput where nothing was trained
+    or nobody is known.
     """
     saved = registry.load_model(home, model)
     if as_of is None and (reason := behind(home)) is not None:
@@ -67,6 +68,8 @@ def recommend(
         log.warning(
             "%s was trained on events after %s; for a model of then: persona train --as-of", saved.reference, as_of
         )
+    if users is None and isinstance(candidates, pl.DataFrame):
+        users = candidates["user_id"]
     asked = audience(home, users, as_of, context, include_holdout)
     settings = saved.recipe(home.settings)
     popular, fill = _popular(home, saved)

@@ -110,6 +110,14 @@ def test_layered_by_name_stays_around_what_is_served(home: Home) -> None:
     assert served.manifest["settings"] == {"evidence": 9.0}
 
 
+def test_layered_by_name_begins_with_knn_where_nothing_is_served(home: Home) -> None:
+    train(home, ["layered"])
+    assert registry.load_model(home).parts["individual"] == "knn/1"
+    home.path("models", "latest.json").write_text("{")
+    assert train(home, ["layered"]).latest == "layered/1", "a damaged latest.json is mended"
+    assert registry.load_model(home).reference == "layered/1"
+
+
 def test_the_popular_list_by_name_is_served_alone(home: Home) -> None:
     train(home)
     train(home, ["popular"])

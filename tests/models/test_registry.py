@@ -128,6 +128,14 @@ def test_a_manifest_that_describes_no_model_is_refused(home: Home) -> None:
         registry.load_model(home, "ease")
 
 
+def test_a_damaged_version_is_not_taken_for_an_equal_one(home: Home) -> None:
+    for damage in (lambda f: (f / "items.parquet").write_bytes(b""), lambda f: (f / "manifest.json").write_text("{")):
+        version = save(home, Ease(2.0).fit(TRAINING))
+        damage(home.path("models", "ease", str(version)))
+        assert save(home, Ease(2.0).fit(TRAINING)) == version + 1
+        assert registry.load_model(home, "ease").version == version + 1
+
+
 def test_nothing_is_left_where_saving_fails(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(self: Ease, folder: Path) -> None:
         (folder / "half.npy").write_bytes(b"x")

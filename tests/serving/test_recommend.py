@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from shop import START, add, add_items, clicks, taste, user
+from shop import START, add, add_items, clicks, events, taste, user
 
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.feedback.training import train
@@ -19,7 +20,7 @@ from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.recommend import recommend, rounded
 from persona_cli.serving.writing import flat, write_lines
-from persona_cli.workspace.home import Home
+from persona_cli.workspace.home import Home, create
 
 EVERYONE = pl.Series("user_id", [user(number) for number in range(80)])
 
@@ -148,6 +149,21 @@ def test_as_of_is_what_was_known_then(home: Home) -> None:
         recommend(home, as_of=START - timedelta(days=31))
 
 
+def test_as_of_gives_the_lists_that_a_workspace_of_then_gives(home: Home, tmp_path: Path) -> None:
+    cut = START + timedelta(weeks=6)
+    then = create(tmp_path / "then")
+    add(then, [event for event in events() if event["timestamp"] < cut])
+    train(then)
+    train(home, as_of=then_trained_until(then))
+    now, before = lines(home, as_of=cut, include_holdout=True), lines(then, include_holdout=True)
+    assert {name: line["items"] for name, line in now.items()} == {name: line["items"] for name, line in before.items()}
+    assert {name: line["stage"] for name, line in now.items()} == {name: line["stage"] for name, line in before.items()}
+
+
+def then_trained_until(home: Home) -> datetime:
+    return registry.load_model(home).trained_until
+
+
 def test_candidates_are_all_that_is_ranked(home: Home) -> None:
     wanted = pl.Series("item_id", ["a01", "b01", "a00", "unheard"])
     for name, line in lines(home, candidates=wanted).items():
@@ -155,6 +171,10 @@ def test_candidates_are_all_that_is_ranked(home: Home) -> None:
         assert items(line)[-1] == "unheard"
         assert line["items"][-1]["score"] == 0
     pairs = pl.DataFrame({"user_id": ["u01", "u02"], "item_id": ["a01", "b01"]})
+    assert {name: items(line) for name, line in lines(home, candidates=pairs).items()} == {
+        "u01": ["a01"],
+        "u02": ["b01"],
+    }
     found = lines(home, candidates=pairs, users=pl.Series(["u01", "u02", "u03"]))
     assert {name: items(line) for name, line in found.items()} == {"u01": ["a01"], "u02": ["b01"], "u03": []}
 
@@ -230,9 +250,7 @@ def test_scores_keep_digits_not_places() -> None:
     ]
 
 
-def test_without_a_model_or_users_it_is_missing_input(home: Home, tmp_path) -> None:
-    from persona_cli.workspace.home import create
-
+def test_without_a_model_or_users_it_is_missing_input(home: Home, tmp_path: Path) -> None:
     empty = create(tmp_path / "empty")
     with pytest.raises(MissingInput) as error:
         recommend(empty)
