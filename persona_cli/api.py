@@ -96,8 +96,8 @@ class Workspace:
             counted = ("read", "accepted", "duplicates", "rejected", "dropped", "replaced", "users", "items", "version")
             run.counts = {name: getattr(report, name) for name in counted}
             run.counts["ingested_at"] = report.ingested_at.isoformat()
-            if profiles and kind == "events" and report.version is not None:
-                self.sync()
+            if profiles and kind == "events":
+                self.sync()  # also after nothing new: the run before may have been killed before it got here
         return report
 
     def undo(self, run: str = "latest", *, wait: float = 0.0, profiles: bool = True, words: Sequence[str] = ()) -> int:

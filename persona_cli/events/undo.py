@@ -29,7 +29,7 @@ def undo(home: Home, run_id: str, wait: float = 0.0) -> int:
     """
     with locks.hold(home, "tables", "ingest undo", wait):
         run = find(home, run_id)
-        moment = _added(home).get(run)
+        moment = _added(home).get(run) or _recorded(home, run)
         removed = 0
         for name in TABLES if moment is not None else ():
             table = tables.open_table(home, name)
@@ -66,6 +66,12 @@ def _added(home: Home) -> dict[str, datetime]:
                 added[str(commit["run"])] = datetime.fromisoformat(commit["ingested_at"])
             added.pop(str(commit.get("undo")), None)
     return added
+
+
+def _recorded(home: Home, run: str) -> datetime | None:
+    """The moment by the run's manifest, for when the log no longer reaches back to its commit."""
+    counts = runs.read_run(home, run).get("counts") or {}
+    return datetime.fromisoformat(counts["ingested_at"]) if "ingested_at" in counts else None
 
 
 def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str]) -> int:

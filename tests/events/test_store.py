@@ -43,6 +43,7 @@ def test_the_table_is_what_the_rules_say(
     oracle = Oracle(policy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "FILE_ROWS", rows)
+        patch.setattr(store, "MIXED_ROWS", 2 * rows)
         patch.setattr(reading, "BLOCK_BYTES", block)
         for number, inputs in enumerate(runs):
             names = [write(home.root / f"{number}-{n}.jsonl", records) for n, records in enumerate(inputs)]

@@ -123,3 +123,13 @@ def test_a_run_killed_after_its_commit_can_be_taken_back(
             Workspace.of(home).ingest(write(tmp_path / "a", [event()]))
     assert stored(home).height == 1
     assert Workspace.of(home).undo("latest", profiles=False) == 1
+
+
+def test_a_run_is_found_by_its_manifest_where_the_log_no_longer_reaches(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ingested(home, tmp_path / "a", [event("u1")])
+    ingested(home, tmp_path / "b", [event("u2")])
+    monkeypatch.setattr(tables.Table, "history", lambda self: [])
+    assert Workspace.of(home).undo(run, profiles=False) == 1
+    assert stored(home)["user_id"].to_list() == ["u2"]

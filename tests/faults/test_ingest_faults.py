@@ -23,6 +23,7 @@ from persona_cli.events.ingest import ingest
 from persona_cli.events.quarantine import lines
 from persona_cli.events.reading import batches
 from persona_cli.events.store import EventStore, scan_events
+from persona_cli.profiles.sync import behind
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import tables
 from persona_cli.workspace.doctor import examine
@@ -125,6 +126,7 @@ def recovers(root: Path, source: str, expected: tuple[pl.DataFrame, pl.DataFrame
     code, err = end(start(root, "ingest", source, "--max-rejected", "1.0"))
     assert code == 0, err
     assert_whole(home, expected)
+    assert behind(home) is None
     assert_clean(home)
     assert_whole(home, expected)
 
