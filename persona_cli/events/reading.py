@@ -67,7 +67,7 @@ def batches(
 
     `tell` is called with the mapping, before the first batch.
 
-    Raises BadData when the needed columns cannot be found or the input cannot be read at all, MissingInput never.
+    Raises BadData when the needed columns cannot be found or the input cannot be read at all.
     """
     mapping, works = _open(source, kind, flags, settings, fast=reader != "plain", block_bytes=BLOCK_BYTES)
     if tell is not None:
