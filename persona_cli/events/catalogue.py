@@ -69,9 +69,8 @@ class CatalogueStore:
     def commit(self, metadata: Mapping[str, Any]) -> int | None:
         if self._table is None or not self._add:
             return None
-        version = self._table.commit(self._add, metadata=metadata)
-        self._add = []
-        return version
+        add, self._add = self._add, []
+        return self._table.commit(add, metadata=metadata)
 
     def discard(self) -> None:
         if self._table is not None:

@@ -60,8 +60,8 @@ class Rejections:
         table = self._begun()
         if rest is not None:
             self._add.append(table.write(rest))
-        table.commit(self._add, expired, metadata={"run": self._run})
-        self._add = []
+        add, self._add = self._add, []
+        table.commit(add, expired, metadata={"run": self._run})
         table.discard(expired)
 
     def discard(self) -> None:

@@ -181,9 +181,8 @@ class EventStore:
         """One commit of everything; answers the table's new version, None when there was nothing to add."""
         if self._table is None or not (self._add or self._remove):
             return None
-        version = self._table.commit(self._add, self._remove, metadata=metadata)
-        self._written, self._extra = {}, []
-        return version
+        self._written, self._extra = {}, []  # theirs is the commit's business now, also if it fails
+        return self._table.commit(self._add, self._remove, metadata=metadata)
 
     def discard(self) -> None:
         """Delete every file written and not committed."""

@@ -87,11 +87,11 @@ def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str]) -
             removed += file.rows - rows.height
             if rows.height:
                 add.append(table.write(rows, file.partition))
-        if removed:
-            table.commit(add, remove, metadata=metadata)
     except BaseException:
         table.discard(add)
         raise
+    if removed:
+        table.commit(add, remove, metadata=metadata)
     return removed
 
 

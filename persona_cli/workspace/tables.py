@@ -119,9 +119,15 @@ class Table:
         return File(relative, values, table.num_rows, path.stat().st_size, first, last)
 
     def discard(self, files: Iterable[File]) -> None:
-        """Delete files that were written and will not be committed."""
-        for file in files:
-            (self.root / file.path).unlink(missing_ok=True)
+        """Delete files that were written and not committed; one that a commit from this snapshot added stays.
+
+        So it may be called after any error: an interruption can come when the commit is made already.
+        """
+        chosen = list(files)
+        committed = self._added_next() if chosen else frozenset()
+        for file in chosen:
+            if Path(file.path).name not in committed:
+                (self.root / file.path).unlink(missing_ok=True)
 
     def commit(
         self,
@@ -134,7 +140,7 @@ class Table:
         """Make `add` part of the table and take `remove` out of it, in one commit; answers the new version.
 
         `apps` are application transactions that ride in the commit. Raises Busy when another writer committed since
-        this snapshot was taken; the written files are then discarded.
+        this snapshot was taken. Whatever is raised: files that did not get into the table are discarded.
         """
         now = time.time_ns() // 1_000_000
         actions: list[Any] = [
@@ -151,9 +157,9 @@ class Table:
         # A number of our own makes two blind appends conflict, which Delta would let through.
         ours = "persona-writer"
         numbers = {ours: (self.applied(ours) or 0) + 1, **(apps or {})}
-        for folder in {(self.root / file.path).parent for file in add} | {self.root}:
-            artifacts.sync_folder(folder)
         try:
+            for folder in {(self.root / file.path).parent for file in add} | {self.root}:
+                artifacts.sync_folder(folder)
             self._delta.create_write_transaction(
                 actions,
                 "append",
@@ -165,15 +171,27 @@ class Table:
                     app_transactions=[Transaction(app, number) for app, number in numbers.items()],
                 ),
             )
-        except CommitFailedError as error:
+        except BaseException as error:
             self.discard(add)
-            raise Busy(
-                f"another run changed {self.root.name} meanwhile; nothing was written", "run the same command again"
-            ) from error
-        version = self.version + 1  # exactly: a commit from an overtaken snapshot is refused
-        _flush(self.root / "_delta_log" / f"{version:020d}.json")
+            if isinstance(error, CommitFailedError):
+                raise Busy(
+                    f"another run changed {self.root.name} meanwhile; nothing was written", "run the same command again"
+                ) from error
+            raise
+        _flush(self._log_of(self.version + 1))  # exactly: a commit from an overtaken snapshot is refused
         artifacts.sync_folder(self.root / "_delta_log")
-        return version
+        return self.version + 1
+
+    def _log_of(self, version: int) -> Path:
+        return self.root / "_delta_log" / f"{version:020d}.json"
+
+    def _added_next(self) -> frozenset[str]:
+        """Names of the files added by the version after this snapshot, if there is one."""
+        try:
+            actions = [json.loads(line) for line in self._log_of(self.version + 1).read_text().splitlines()]
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(Path(action["add"]["path"]).name for action in actions if "add" in action)
 
     def changes(self, since: int) -> tuple[list[File], list[File]] | None:
         """Files added and removed since version `since`; None when that version's log is gone."""

@@ -192,3 +192,29 @@ def test_discarded_files_are_gone(home: Home) -> None:
     file = table.write(rows("a"), {"month": "2026-01"})
     table.discard([file, File("month=2026-01/never-was.parquet", {}, 0, 0)])
     assert parquet(home) == []
+
+
+@pytest.mark.parametrize("moment", ["the log is flushed", "the log is written"])
+def test_an_interruption_after_the_commit_deletes_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    table = opened(home)
+    file = table.write(rows("a"), {"month": "2026-01"})
+    if moment == "the log is flushed":
+        monkeypatch.setattr(tables, "_flush", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    else:
+        delta = table._delta
+
+        class Interrupted:
+            def create_write_transaction(self, *args: object, **more: object) -> None:
+                delta.create_write_transaction(*args, **more)  # type: ignore[arg-type]
+                raise KeyboardInterrupt
+
+            def transaction_version(self, app: str) -> int | None:
+                return delta.transaction_version(app)
+
+        table._delta = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        table.commit([file])
+    table.discard([file])  # as whoever wrote the file does on any error
+    assert ids(home) == ["a"]
