@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,8 +126,6 @@ def recommend(
 
 
 def _write(made: Recommendations, format: Format, out: Path | None) -> None:
-    import sys
-
     from persona_cli.serving import writing
 
     fast = {
@@ -135,13 +134,28 @@ def _write(made: Recommendations, format: Format, out: Path | None) -> None:
         "csv": writing.write_csv,
         "parquet": writing.write_parquet,
     }
-    if format in fast:
-        if format == "parquet" and out is None and sys.stdout.isatty():
-            raise UsageError("Parquet is binary and stdout is a terminal", "add --out FILE.parquet")
-        with out_stream(out) as stream:
-            fast[format](made.blocks, stream)
-    else:
+    if format not in fast:
         render([row for block in made.blocks for row in writing.flat(block).to_dicts()], format, out)
+        return
+    _not_to_a_terminal(format, out)
+    with out_stream(out) as stream:
+        fast[format](made.blocks, stream)
+
+
+def _write_rows(rows: Any, format: Format, out: Path | None) -> None:
+    from persona_cli.serving.writing import write_rows
+
+    if format not in ("jsonl", "csv", "parquet"):
+        render(rows, format, out)
+        return
+    _not_to_a_terminal(format, out)
+    with out_stream(out) as stream:
+        write_rows(rows, format, stream)
+
+
+def _not_to_a_terminal(format: Format, out: Path | None) -> None:
+    if format == "parquet" and out is None and sys.stdout.isatty():
+        raise UsageError("Parquet is binary and stdout is a terminal", "add --out FILE.parquet")
 
 
 def similar(
@@ -169,7 +183,7 @@ def similar(
     with recording(home, invocation.words) as run:
         found = find(home, item, top=top, model=model)
         run.counts |= {"rows": found.height}
-        render(found, chosen_format(format, as_json), out)
+        _write_rows(found, chosen_format(format, as_json), out)
 
 
 def score(
@@ -209,4 +223,4 @@ def score(
             include_holdout=include_holdout,
         )
         run.counts |= {"pairs": scored.height, "without_score": scored["score"].null_count()}
-        render(scored, chosen_format(format, as_json, "csv"), out)
+        _write_rows(scored, chosen_format(format, as_json, "csv"), out)

@@ -54,6 +54,16 @@ def write_parquet(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
         writer.close()
 
 
+def write_rows(rows: pl.DataFrame, format: str, stream: IO[bytes]) -> None:
+    """Rows as they are, in the format `jsonl`, `csv` or `parquet`."""
+    if format == "jsonl":
+        stream.write(rows.write_ndjson().encode())
+    elif format == "csv":
+        stream.write(rows.with_columns(_harmless(rows)).write_csv().encode())
+    else:
+        rows.write_parquet(stream)
+
+
 def flat(block: pl.DataFrame) -> pl.DataFrame:
     """One row an entry: user_id, rank, item_id, score[, reasons], model, base, stage, holdout."""
     numbered = block.with_columns(rank=pl.int_ranges(1, pl.col("items").list.len() + 1))
@@ -77,6 +87,6 @@ def _harmless(rows: pl.DataFrame) -> list[pl.Expr]:
         .then("'" + pl.col(name))
         .otherwise(name)
         .alias(name)
-        for name in ("user_id", "item_id", "reasons")
-        if name in rows.columns
+        for name, dtype in rows.schema.items()
+        if dtype == pl.String
     ]

@@ -206,5 +206,8 @@ def test_score_keeps_the_order_of_the_pairs(capsys: pytest.CaptureFixture[str], 
     assert rows[0][2] == "score"
     assert rows[2][2] == ""
     assert float(rows[1][2]) > float(rows[3][2])
+    out(capsys, "score", "pairs.jsonl", "--format", "parquet", "--out", "s.parquet", "--include-holdout")
+    scores = [float(row[2]) if row[2] else None for row in rows[1:]]
+    assert pl.read_parquet(tmp_path / "s.parquet")["score"].to_list() == scores
     as_lines = out(capsys, "score", "pairs.jsonl", "--format", "jsonl", "--include-holdout").splitlines()
-    assert [json.loads(line)["score"] for line in as_lines][1] is None
+    assert [json.loads(line)["score"] for line in as_lines] == scores
