@@ -3,7 +3,8 @@
     python benchmarks/ingest.py [--rows 10000000] [--shuffle] [--repeat 3] [--folder DIR]
 
 The peer reads the seven native fields of the same file with `read_json(ignore_errors)` and writes zstd Parquet: no
-quarantine, no ids, no dedupe. Printed: median seconds, ratio to the peer, and peak resident memory of each process.
+quarantine, no ids, no dedupe. Printed: medians of seconds, processor seconds, their ratios to the peer, and peak
+resident memory of each process.
 The first ratio is of `persona ingest --no-profiles` into a new workspace, the second of `persona profile build`.
 """
 
@@ -32,8 +33,8 @@ con.execute('''copy (select * from read_json(?, format='newline_delimited', igno
 PERSONA = [sys.executable, "-m", "persona_cli"]
 
 
-def timed(command: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak resident MiB and stdout of a whole process (children included)."""
+def timed(command: list[str]) -> tuple[float, float, float, str]:
+    """Seconds, processor seconds, peak resident MiB and stdout of a whole process."""
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -41,7 +42,7 @@ def timed(command: list[str]) -> tuple[float, float, str]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{command} ended with {os.waitstatus_to_exitcode(status)}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024, output
+    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output
 
 
 def main() -> None:
@@ -59,26 +60,26 @@ def main() -> None:
         extra = ["--shuffle"] if options.shuffle else []
         subprocess.run([sys.executable, generator, lines, "--rows", str(options.rows), *extra], check=True)
     workspace = folder / "workspace"
-    results: dict[str, list[tuple[float, float]]] = {"peer": [], "ingest": [], "profiles": []}
+    results: dict[str, list[tuple[float, float, float]]] = {"peer": [], "ingest": [], "profiles": []}
     counts: dict[str, object] = {}
     for _ in range(options.repeat):
-        seconds, memory, _ = timed([sys.executable, "-c", PEER, str(lines), str(folder / "peer.parquet")])
-        results["peer"].append((seconds, memory))
+        *figures, _ = timed([sys.executable, "-c", PEER, str(lines), str(folder / "peer.parquet")])
+        results["peer"].append(tuple(figures))
         shutil.rmtree(workspace, ignore_errors=True)
         subprocess.run([*PERSONA, "init", "--quiet", str(workspace)], check=True)
         ingest = [*PERSONA, "ingest", "-w", str(workspace), "--quiet", "--no-profiles", "--json", str(lines)]
-        seconds, memory, output = timed(ingest)
+        *figures, output = timed(ingest)
         counts = json.loads(output)
-        results["ingest"].append((seconds, memory))
-        seconds, memory, _ = timed([*PERSONA, "profile", "build", "-w", str(workspace), "--quiet"])
-        results["profiles"].append((seconds, memory))
+        results["ingest"].append(tuple(figures))
+        *figures, _ = timed([*PERSONA, "profile", "build", "-w", str(workspace), "--quiet"])
+        results["profiles"].append(tuple(figures))
     shown = {name: counts.get(name) for name in ("read", "accepted", "duplicates", "rejected")}
     print(f"{options.rows:,} lines, {lines.stat().st_size / 2**30:.2f} GiB, median of {options.repeat}: {shown}")
-    base = statistics.median(seconds for seconds, _ in results["peer"])
-    print("| step | seconds | x peer | peak MiB |\n|---|---|---|---|")
-    for name, runs in results.items():
-        median = statistics.median(seconds for seconds, _ in runs)
-        print(f"| {name} | {median:.2f} | {median / base:.2f} | {max(memory for _, memory in runs):.0f} |")
+    print("| step | seconds | x peer | processor seconds | x peer | peak MiB |\n|---|---|---|---|---|---|")
+    medians = {name: [statistics.median(part) for part in zip(*runs, strict=True)] for name, runs in results.items()}
+    for name, (seconds, cpu, memory) in medians.items():
+        base = medians["peer"]
+        print(f"| {name} | {seconds:.2f} | {seconds / base[0]:.2f} | {cpu:.2f} | {cpu / base[1]:.2f} | {memory:.0f} |")
 
 
 if __name__ == "__main__":
