@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, get_args
 
 import pyarrow as pa
 
-from persona_cli.errors import BadData, UsageError, nearest
+from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events import opening, reading
 from persona_cli.events.catalogue import CatalogueStore
 from persona_cli.events.dedupe import Policy
@@ -267,6 +268,9 @@ def _sources(inputs: Sequence[str], format: Format | None) -> list[Input]:
     for source in opening.find(inputs):
         found.setdefault(source.path.resolve() if source.path else None, source)
     chosen = list(found.values())
+    for source in chosen:
+        if source.path is not None and not os.access(source.path, os.R_OK):
+            raise MissingInput(f"{source.name}: it is there, but this user may not read it")
     return [dataclasses.replace(source, format=format) for source in chosen] if format else chosen
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,6 +123,13 @@ def test_a_missing_input_stores_nothing(home: Home, tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match=r"nowhere\.jsonl"):
         ingest(home, [write(tmp_path / "a.jsonl", [event()]), str(tmp_path / "nowhere.jsonl")])
     assert stored(home).height == 0
+
+
+def test_a_file_that_may_not_be_read_is_named(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = write(tmp_path / "a.jsonl", [event()])
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # permissions do not hold for root
+    with pytest.raises(MissingInput, match="may not read it"):
+        ingest(home, [name])
 
 
 def test_a_file_without_the_needed_columns_stores_nothing(home: Home, tmp_path: Path) -> None:
