@@ -150,7 +150,7 @@ def _shown(settings: dict[str, Any]) -> str:
 
 def model_show(
     model: Annotated[
-        str | None, typer.Argument(metavar="[NAME[/VERSION]]", help="ease, or ease/3; default: what is served.")
+        str | None, typer.Argument(metavar="NAME[/V]", help="ease, or ease/3; default: what is served.")
     ] = None,
     out: OutOption = None,
 ) -> None:

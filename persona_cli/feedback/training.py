@@ -247,6 +247,8 @@ def _saved(
     version = registry.save_model(home, layered, manifest)
     done.append(Trained("layered", version, round(time.monotonic() - began, 3), choice.validation("layered")))
     registry.set_latest(home, version)
+    if gone := registry.prune(home, settings.whole("train.keep")):
+        log.debug("removed old versions: %s", ", ".join(gone))
     return TrainReport(
         done,
         f"layered/{version}",

@@ -86,13 +86,14 @@ class Ease:
         double = 12 * n_items**2 <= self.memory_gb * 2**30
         dtype: np.dtype[Any] = np.dtype(np.float64 if double else np.float32)
         needed = (12 if double else 8) * n_items**2 / 2**30
-        log.info("ease: %s items in %s, %.2f GiB", f"{n_items:,}", dtype.name, needed)
+        # Announced before it is taken, where it is much.
+        log.log(logging.INFO if needed >= 1 else logging.DEBUG, "ease: %s items take %.1f GiB", f"{n_items:,}", needed)
         mean = float(gram.diagonal.mean()) / ONE**2 if n_items else 1.0
         self.penalty_ = AUTO_LAMBDA * mean if isinstance(self.lambda_, str) else float(self.lambda_)
         self.items = gram.items
         with threadpool_limits(self.solver_threads):
             self.strips_ = _zero_diagonal_ridge(gram.upper(dtype), self.penalty_)
-        log.info("ease: solved in %.1f s with lambda %.4g", time.monotonic() - began, self.penalty_)
+        log.debug("ease: solved in %.1f s with lambda %.4g", time.monotonic() - began, self.penalty_)
         return self
 
     def scores(self, histories: Histories) -> Floats:

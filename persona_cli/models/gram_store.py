@@ -167,7 +167,7 @@ def _publish(home: Home, rows: Rows, gram: Gram, digest: str, mode: str, changed
         )
     for old in versions[: len(versions) + 1 - KEPT]:
         artifacts.remove(old)
-    log.info("item sums: %s users changed of %s (%s)", f"{changed:,}", f"{len(rows.users):,}", mode)
+    log.debug("item sums: %s users changed of %s (%s)", f"{changed:,}", f"{len(rows.users):,}", mode)
     return Current(gram, number, mode, changed)
 
 

@@ -174,6 +174,30 @@ def set_latest(home: Home, version: int) -> None:
         artifacts.write_text(home.path("models", "latest.json"), text)
 
 
+def prune(home: Home, keep: int) -> list[str]:
+    """Remove all but the newest `keep` versions of every model, and answer what went; call it under the lock `models`.
+
+    What is served, and the parts of every layered model that stays, stay whatever their number.
+    """
+    staying = {f"{name}/{version}" for name, versions in model_versions(home).items() for version in versions[-keep:]}
+    staying.add(latest_or_none(home) or "")
+    for reference in [reference for reference in staying if reference.startswith("layered/")]:
+        staying.update(artifacts.read_manifest(home.path("models", reference)).get("parts", {}).values())
+    gone = [
+        f"{name}/{version}"
+        for name, versions in model_versions(home).items()
+        for version in versions
+        if name in MODELS and f"{name}/{version}" not in staying
+    ]
+    # Layered models first, so that none is ever there without its parts.
+    for reference in sorted(gone, key=lambda reference: not reference.startswith("layered/")):
+        folder = home.path("models", reference)
+        going = folder.with_name(artifacts.temporary_name())
+        folder.rename(going)  # at once: no half of a version is ever seen
+        artifacts.remove(going)
+    return gone
+
+
 def latest_or_none(home: Home) -> str | None:
     """As `latest`, where a damaged file counts as none: it is about to be replaced."""
     try:

@@ -139,7 +139,7 @@ def _orphans(home: Home, repair: bool) -> Iterator[Finding]:
 
 def _runs(home: Home, repair: bool) -> Iterator[Finding]:
     recorded = runs.read_runs(home)
-    killed = [run for run in recorded if run.get("status") == "killed"]
+    killed = runs.unmarked(home)
     yield Finding("runs", "ok", f"{len(recorded)} recorded")
     for run in killed if repair else ():
         runs.write_manifest(home, run)

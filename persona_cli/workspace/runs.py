@@ -167,6 +167,15 @@ def read_run(home: Home, name: str) -> dict[str, Any]:
     return run
 
 
+def unmarked(home: Home) -> list[dict[str, Any]]:
+    """Runs that were killed and whose manifests still say "running", newest first, as they should read."""
+    return [run for run in read_runs(home) if run["status"] == "killed" and _states_running(home, run)]
+
+
+def _states_running(home: Home, run: dict[str, Any]) -> bool:
+    return b'"status": "running"' in home.path("runs", f"{run['id']}.json").read_bytes()
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         run = json.loads(path.read_bytes())

@@ -106,9 +106,10 @@ def test_only_the_most_popular_items_are_covered() -> None:
 
 
 def test_memory_is_announced_before_it_is_taken(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "persona"):
+    with caplog.at_level(logging.DEBUG, "persona"):
         Ease(1.0).fit(training(SQUARES))
-    assert "ease: 10 items in float64, 0.00 GiB" in caplog.messages
+    assert [record.getMessage() for record in caplog.records][0] == "ease: 10 items take 0.0 GiB"
+    assert caplog.records[0].levelno == logging.DEBUG, "a user is told only where it is much"
 
 
 def test_a_gram_that_cannot_be_inverted_is_a_setting_to_change() -> None:

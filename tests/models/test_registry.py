@@ -185,3 +185,23 @@ def test_a_recipe_brings_the_settings_back(home: Home) -> None:
     assert again.number("model.ease.lambda") == 7.0
     assert again.number("model.gram.cap") == 2.0
     assert again.whole("recommend.top") == DEFAULTS.whole("recommend.top")
+
+
+def test_old_versions_go_but_never_what_is_served_or_inside_a_model_that_stays(home: Home) -> None:
+    registry.set_latest(home, save_layered(home))
+    for penalty in range(3, 8):
+        save(home, Ease(float(penalty)).fit(TRAINING))
+    assert registry.prune(home, 2) == ["ease/2", "ease/3", "ease/4"]
+    assert [path.name for path in sorted(home.path("models", "ease").iterdir())] == ["1", "5", "6"]
+    assert registry.load_model(home).parts["individual"] == "ease/1"
+    assert registry.prune(home, 2) == []
+
+
+def test_a_layered_model_that_goes_takes_its_parts_with_it(home: Home) -> None:
+    save_layered(home)
+    popular, knn = Popular().fit(OTHER), Knn(5).fit(OTHER)
+    parts = {"popular": f"popular/{save(home, popular)}", "individual": f"knn/{save(home, knn)}"}
+    newer = save(home, Layered(popular, knn, 5.0).joined(), parts=parts)
+    registry.set_latest(home, newer)
+    assert set(registry.prune(home, 1)) == {"layered/1", "popular/1"}, "ease/1 is the newest of its name"
+    assert not artifacts.leftovers(home.root)

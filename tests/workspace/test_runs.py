@@ -57,6 +57,9 @@ def test_a_run_whose_process_is_gone_reads_killed(workspace: Home) -> None:
         record = json.loads((workspace.path("runs") / f"{run.id}.json").read_text())
     runs.write_manifest(workspace, record | {"pid": 2**22 + 1})
     assert only(workspace)["status"] == "killed"
+    (killed,) = runs.unmarked(workspace)
+    runs.write_manifest(workspace, killed)
+    assert only(workspace)["status"] == "killed" and runs.unmarked(workspace) == [], "marked once"
     runs.write_manifest(workspace, record | {"pid": 2**22 + 1, "host": "elsewhere"})
     assert only(workspace)["status"] == "running"
 
