@@ -1,4 +1,4 @@
-"""persona: personalization from the command line; `from persona_cli import Workspace` gives the same verbs in a notebook."""
+"""persona: personalization from the command line; `from persona_cli import Workspace` has the same verbs for notebooks."""
 
 from __future__ import annotations
 

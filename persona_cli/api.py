@@ -4,12 +4,13 @@ from persona_cli import Workspace
 
 shop = Workspace.create("shop")
 shop.ingest("events/*.jsonl.gz")
-shop.profiles().collect()
+shop.train()
+shop.recommend(top=10)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,13 @@ from persona_cli.workspace.moments import moment_of
 if TYPE_CHECKING:
     import polars as pl
 
+    from persona_cli.evaluation.evaluate import Evaluation
     from persona_cli.events.dedupe import Policy
     from persona_cli.events.ingest import Progress, Report
     from persona_cli.events.opening import Format
     from persona_cli.events.retry import Retried
     from persona_cli.events.schema import Kind
+    from persona_cli.feedback.training import TrainReport
     from persona_cli.profiles.sync import Synced
 
 Moment = str | date | datetime | None
@@ -190,3 +193,109 @@ class Workspace:
         from persona_cli.profiles.views import ask
 
         return ask(self.home, query)
+
+    def train(
+        self,
+        *models: str,
+        settings: Mapping[str, Any] | None = None,
+        time_limit: float | None = None,
+        as_of: Moment = None,
+        wait: float = 0.0,
+    ) -> TrainReport:
+        """Train the models named, or what fits `time_limit` (seconds), and serve the best; see `feedback.training`."""
+        from persona_cli.feedback.training import train
+
+        with runs.recording(self.home, ["train", *models]) as run:
+            report = train(self.home, models, settings or {}, time_limit, moment_of(as_of), wait)
+            run.counts = {"users": report.users, "items": report.items, "latest": report.latest}
+        return report
+
+    def models(self) -> pl.DataFrame:
+        """One row a trained version."""
+        import polars as pl
+
+        from persona_cli.models.registry import list_models
+
+        return pl.DataFrame([one | {"settings": str(one["settings"])} for one in list_models(self.home)])
+
+    def evaluate(
+        self,
+        *models: str,
+        split: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        k: Sequence[int] | None = None,
+        test: str | Path | None = None,
+        holdout: bool = False,
+        refit: bool = True,
+        as_of: Moment = None,
+    ) -> Evaluation:
+        """Score models on what they have not seen; `.result` is the JSON document, `.per_user` a frame."""
+        from persona_cli.evaluation.evaluate import evaluate
+
+        with runs.recording(self.home, ["evaluate", *models]) as run:
+            done = evaluate(
+                self.home,
+                run.id,
+                split=split,
+                models=models,
+                overrides=settings,
+                ks=k,
+                test=None if test is None else str(test),
+                holdout=holdout,
+                refit=refit,
+                as_of=moment_of(as_of),
+            )
+            run.outputs |= done.files
+        return done
+
+    def recommend(
+        self,
+        users: Sequence[str] | pl.Series | None = None,
+        *,
+        candidates: Sequence[str] | pl.Series | pl.DataFrame | None = None,
+        top: int | None = None,
+        model: str | None = None,
+        as_of: Moment = None,
+        context: Mapping[str, str] | None = None,
+        explain: bool = False,
+        include_holdout: bool = False,
+    ) -> pl.DataFrame:
+        """One row a list entry: user_id, rank, item_id, score, model, base, stage, holdout; see `serving.recommend`.
+
+        `candidates`: items to rank, or a frame of pairs (user_id, item_id).
+        """
+        import polars as pl
+
+        from persona_cli.serving.recommend import recommend
+        from persona_cli.serving.writing import flat
+
+        asked = None if users is None else pl.Series("user_id", users, dtype=pl.String)
+        only = candidates
+        if only is not None and not isinstance(only, pl.DataFrame):
+            only = pl.Series("item_id", only, dtype=pl.String)
+        with runs.recording(self.home, ["recommend"]) as run:
+            made = recommend(
+                self.home,
+                users=asked,
+                candidates=only,
+                top=top,
+                model=model,
+                as_of=moment_of(as_of),
+                context=context,
+                explain=explain,
+                include_holdout=include_holdout,
+            )
+            run.counts = {"users": made.users, "holdout": made.holdout, "model": made.model}
+            return pl.concat([flat(block) for block in made.blocks])
+
+    def similar(self, item: str | None = None, *, top: int | None = None, model: str | None = None) -> pl.DataFrame:
+        """The items that go with `item`, or with every item: item_id, rank, similar_id, score."""
+        from persona_cli.serving.similar import similar
+
+        return similar(self.home, item, top=top, model=model)
+
+    def score(self, pairs: pl.DataFrame, *, model: str | None = None, as_of: Moment = None) -> pl.DataFrame:
+        """`pairs` (user_id, item_id, …) with a column `score`, rows and order kept."""
+        from persona_cli.serving.score import score
+
+        return score(self.home, pairs, model=model, as_of=moment_of(as_of))

@@ -1,4 +1,4 @@
-"""The verbs of ingest and profiles in a program."""
+"""The verbs of the command line in a program."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from persona_cli import Workspace
@@ -66,3 +67,31 @@ def test_the_profiles_catch_up_after_a_run_that_left_them_behind(here: Path) -> 
 def test_a_moment_must_be_one(here: Path) -> None:
     with pytest.raises(UsageError, match="'soon' is not a date or time"):
         Workspace.create("shop").events("soon")
+
+
+def test_the_main_job_in_a_program_gives_frames(here: Path) -> None:
+    rows = ["user_id,event_type,item_id,timestamp"]
+    for user in range(40):  # two tastes: even users like even items, and come back for one more of them in March
+        for step in range(6):
+            item = (user * 7 + 2 * step) % 20 // 2 * 2 + user % 2
+            rows.append(f"u{user:02d},click,i{item:02d},2026-0{1 if step < 4 else 3}-{10 + step}T0{step}:00:00Z")
+    Path("many.csv").write_text("\n".join(rows))
+    shop = Workspace.create("shop")
+    shop.ingest("many.csv")
+    report = shop.train("knn")
+    assert report.latest == "layered/1"
+    assert set(shop.models()["model"]) == {"popular", "knn", "layered"}
+    done = shop.evaluate("knn", k=[5])
+    figures = {one["model"]: one["metrics"]["recall@5"]["value"] for one in done.result["models"]}
+    assert figures["knn"] > figures["popular"]
+    assert set(done.per_user["user_id"]) <= {f"u{user:02d}" for user in range(40)}
+    lists = shop.recommend(["u00", "stranger"], top=3, include_holdout=True)
+    assert lists.filter(pl.col("user_id") == "u00")["rank"].to_list() == [1, 2, 3]
+    assert {int(item[1:]) % 2 for item in lists.filter(pl.col("user_id") == "u00")["item_id"]} == {0}
+    assert lists.filter(pl.col("user_id") == "stranger")["stage"].unique().to_list() == ["context"]
+    again = shop.recommend(["u01"], candidates=["i19", "nothing"], include_holdout=True)
+    assert set(again["item_id"]) <= {"i19", "nothing"}
+    assert {int(item[1:]) % 2 for item in shop.similar("i00", top=3)["similar_id"]} == {0}
+    pairs = pl.DataFrame({"user_id": ["u01", "u00"], "item_id": ["i03", "unheard"]})
+    scored = shop.score(pairs)
+    assert scored["user_id"].to_list() == ["u01", "u00"] and scored["score"].is_null().to_list() == [False, True]

@@ -108,7 +108,7 @@ def test_only_the_most_popular_items_are_covered() -> None:
 def test_memory_is_announced_before_it_is_taken(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "persona"):
         Ease(1.0).fit(training(SQUARES))
-    assert [record.getMessage() for record in caplog.records][0] == "ease: 10 items take 0.0 GiB"
+    assert caplog.messages[0] == "ease: 10 items take 0.0 GiB"
     assert caplog.records[0].levelno == logging.DEBUG, "a user is told only where it is much"
 
 
