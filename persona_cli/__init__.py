@@ -1,4 +1,4 @@
-"""persona: personalization from the command line; `from persona_cli import Workspace` has the same verbs for notebooks."""
+"""persona: personalization from the command line; `from persona_cli import Workspace` has the same verbs in Python."""
 
 from __future__ import annotations
 
