@@ -96,7 +96,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         yield beside
         if path.exists():
             beside.chmod(stat.S_IMODE(path.stat().st_mode))
-        _sync_file(beside)
+        sync_file(beside)
         beside.replace(path)
         sync_folder(path.parent)
     except BaseException:
@@ -241,7 +241,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Flush a file's contents to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -252,7 +253,7 @@ def _sync_file(path: Path) -> None:
 def _sync_tree(folder: Path) -> None:
     for above, _, files in os.walk(folder, topdown=False):
         for name in files:
-            _sync_file(Path(above, name))
+            sync_file(Path(above, name))
         sync_folder(Path(above))
 
 

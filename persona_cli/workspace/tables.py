@@ -8,7 +8,6 @@ The log carries no ids: statistics are kept on `timestamp` alone, and no partiti
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,7 +110,7 @@ class Table:
                 use_dictionary=True if dictionaries is None else list(dictionaries),
                 store_schema=False,
             )
-            _flush(path)
+            artifacts.sync_file(path)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -178,7 +177,7 @@ class Table:
                     f"another run changed {self.root.name} meanwhile; nothing was written", "run the same command again"
                 ) from error
             raise
-        _flush(self._log_of(self.version + 1))  # exactly: a commit from an overtaken snapshot is refused
+        artifacts.sync_file(self._log_of(self.version + 1))  # exactly: a commit from an overtaken snapshot is refused
         artifacts.sync_folder(self.root / "_delta_log")
         return self.version + 1
 
@@ -330,11 +329,3 @@ def _stats(file: File) -> str:
         stats |= {"minValues": {"timestamp": file.first}, "maxValues": {"timestamp": file.last}}
         stats |= {"nullCount": {"timestamp": 0}}
     return json.dumps(stats)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -201,7 +201,7 @@ def test_an_interruption_after_the_commit_deletes_nothing(
     table = opened(home)
     file = table.write(rows("a"), {"month": "2026-01"})
     if moment == "the log is flushed":
-        monkeypatch.setattr(tables, "_flush", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(tables.artifacts, "sync_file", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
     else:
         delta = table._delta
 
