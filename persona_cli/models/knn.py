@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,6 +19,7 @@ from persona_cli.workspace.settings import Settings
 DENSE = 0.02
 """Share of users who hold the average item from which histories overlap by mere chance."""
 _SPARSE_EXPONENTS, _DENSE_EXPONENTS = (0.8, 0.3), (0.5, 0.5)
+_BLOCK_CELLS = 1 << 22
 
 
 class Knn:
@@ -66,14 +67,7 @@ class Knn:
         self.items = gram.items
         left, right = self.exponents_ = self._exponents(gram.users, len(training.interactions.users))
         degrees = gram.users.astype(np.float64)  # (n_items,), at least 1
-        strict = sparse.triu(gram.cells, k=1, format="csr")  # (n_items, n_items)
-        rows, columns = np.repeat(np.arange(len(degrees)), np.diff(strict.indptr)), strict.indices
-        products, lefts, rights = strict.data / float(ONE) ** 2, degrees**-left, degrees**-right
-        above = (products * lefts[rows] * rights[columns]).astype(np.float32)
-        below = (products * lefts[columns] * rights[rows]).astype(np.float32)
-        parts = [sparse.csr_array((values, columns, strict.indptr), shape=strict.shape) for values in (above, below)]
-        weights = sparse.csr_array(parts[0] + parts[1].T.tocsr())
-        self.weights_ = largest_of_rows(weights, self.neighbours)
+        self.weights_ = _nearest(gram.cells, degrees**-left, degrees**-right, self.neighbours)
         return self
 
     def scores(self, histories: Histories) -> Floats:
@@ -104,6 +98,45 @@ class Knn:
             left if isinstance(self.left, str) else float(self.left),
             right if isinstance(self.right, str) else float(self.right),
         )
+
+
+def _nearest(
+    cells: sparse.csr_array, lefts: NDArray[np.float64], rights: NDArray[np.float64], neighbours: int
+) -> sparse.csr_array:
+    """The largest entries of each row of D^-left (G - diag) D^-right (n_items, n_items), a block of rows at a time.
+
+    `cells` is the upper triangle of G. Two copies of it in float32 are all that is held beside it.
+    """
+    n_items = cells.shape[0]
+    above = np.empty(cells.nnz, dtype=np.float32)  # weights at (row, column) of the upper triangle
+    below = np.empty(cells.nnz, dtype=np.float32)  # and at (column, row)
+    for start, stop in _blocks(cells.indptr):
+        at = slice(cells.indptr[start], cells.indptr[stop])
+        rows = np.repeat(np.arange(start, stop), np.diff(cells.indptr[start : stop + 1]))
+        columns, products = cells.indices[at], cells.data[at] / float(ONE) ** 2
+        products[rows == columns] = 0.0
+        above[at] = products * lefts[rows] * rights[columns]
+        below[at] = products * lefts[columns] * rights[rows]
+    shape = (n_items, n_items)
+    lower = sparse.csr_array((below, cells.indices, cells.indptr), shape=shape).T.tocsr()
+    del below
+    upper = sparse.csr_array((above, cells.indices, cells.indptr), shape=shape)
+    ends = upper.indptr.astype(np.int64) + lower.indptr
+    blocks = [
+        largest_of_rows(sparse.csr_array(upper[start:stop] + lower[start:stop]), neighbours)
+        for start, stop in _blocks(ends)
+    ]
+    return sparse.csr_array(sparse.vstack(blocks, format="csr")) if blocks else upper
+
+
+def _blocks(ends: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Consecutive runs of rows that hold about `_BLOCK_CELLS` entries each, at least one row."""
+    start, n_rows = 0, len(ends) - 1
+    while start < n_rows:
+        stop = int(np.searchsorted(ends, ends[start] + _BLOCK_CELLS, side="right")) - 1
+        stop = min(max(stop, start + 1), n_rows)
+        yield start, stop
+        start = stop
 
 
 def largest_of_rows(matrix: sparse.csr_array, k: int) -> sparse.csr_array:
