@@ -148,7 +148,7 @@ def _usage(error: typer.TyperException) -> int:
         return 2
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else "persona"
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
     _explain(message[:1].lower() + message[1:], f"{path} --help")
     return int(error.exit_code)
 
