@@ -104,7 +104,6 @@ ACCOUNTS: tuple[Field, ...] = (
 )
 FIELDS: dict[Kind, tuple[Field, ...]] = {"events": EVENTS, "items": ITEMS, "users": USERS, "accounts": ACCOUNTS}
 KEY: dict[Kind, str] = {"items": "item_id", "users": "user_id", "accounts": "account_id"}
-EVENT_NAMES = tuple(field.name for field in EVENTS)
 
 # Identifiers are capped so that one absurd id cannot bloat every table and vocabulary that repeats it.
 MAX_ID_BYTES = 1_000

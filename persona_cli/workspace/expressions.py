@@ -1,7 +1,7 @@
 """Conditions on one event: `click`, or an event type with a comparison on its value, `rating>=4`.
 
-They are the keys of `[signals.strengths]`. A condition is parsed against an allow-list and only then turned into SQL,
-from its parts and never from its text, so that a settings file cannot smuggle SQL in.
+They are the keys of `[signals.strengths]`. A condition is parsed against an allow-list, so that a settings file cannot
+smuggle an expression in; what is evaluated is made from its parts and never from its text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 import re
 from dataclasses import dataclass
 
-OPERATORS = (">=", "<=", "!=", "=", ">", "<")
 _COMPARISON = re.compile(r"^(?P<type>[^<>=!]+?)\s*(?P<op>>=|<=|!=|==|=|>|<)\s*(?P<number>\S.*)$")
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 # Words of a longer expression: refusing them in a name keeps `a and b>3` from becoming the event type `a and b`.
@@ -29,7 +28,7 @@ class Condition:
         return self.event_type if self.op is None else f"{self.event_type}{self.op}{self.number:g}"
 
     def holds(self, event_type: str, value: float | None) -> bool:
-        """Whether one event meets the condition: the plain definition that `condition_sql` must equal."""
+        """Whether one event meets the condition: the definition."""
         if event_type != self.event_type:
             return False
         if self.op is None or self.number is None:
@@ -71,14 +70,3 @@ def parse_condition(text: str) -> Condition:
         raise ValueError(f"{text!r} compares with a number that is too large")
     op = "=" if comparison["op"] == "==" else comparison["op"]
     return Condition(event_type, op, float(number))
-
-
-def condition_sql(condition: Condition, event_type: str = "event_type", value: str = "value") -> str:
-    """The condition as an SQL predicate over the two columns named, for DuckDB: never null, NaN never matches."""
-    name = condition.event_type.replace("'", "''")
-    same_type = f"coalesce({event_type} = '{name}', false)"
-    if condition.op is None or condition.number is None:
-        return same_type
-    # DuckDB orders NaN above every number, so it must be ruled out by name.
-    compared = f"coalesce({value} {condition.op} {condition.number!r}::DOUBLE AND NOT isnan({value}), false)"
-    return f"({same_type} AND {compared})"

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import math
 
-import duckdb
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from persona_cli.workspace.expressions import OPERATORS, Condition, condition_sql, parse_condition
+from persona_cli.workspace.expressions import Condition, parse_condition
 
 
 @pytest.mark.parametrize(
@@ -58,23 +55,7 @@ def test_text_form_parses_to_the_same_condition() -> None:
         assert str(parse_condition(text)) == text
 
 
-@given(
-    name=st.sampled_from(["rating", "it's", "a b"]),
-    op=st.sampled_from([None, *OPERATORS]),
-    number=st.floats(allow_nan=False, allow_infinity=False, width=32),
-    event_type=st.sampled_from(["rating", "it's", "a b", "other", None]),
-    value=st.one_of(st.none(), st.floats(width=32)),
-)
-def test_sql_equals_the_plain_definition(
-    name: str, op: str | None, number: float, event_type: str | None, value: float | None
-) -> None:
-    condition = Condition(name, op, number if op else None)
-    sql = f"SELECT {condition_sql(condition, 't', 'v')} FROM (SELECT ?::VARCHAR AS t, ?::DOUBLE AS v)"
-    answer = duckdb.execute(sql, [event_type, value]).fetchone()
-    assert answer == (condition.holds(event_type, value) if event_type is not None else False,)
-
-
 def test_nothing_holds_for_a_value_that_is_not_a_number() -> None:
-    for op in OPERATORS:
+    for op in (">=", "<=", "!=", "=", ">", "<"):
         assert not Condition("rating", op, 3.0).holds("rating", None)
         assert not Condition("rating", op, 3.0).holds("rating", math.nan)
