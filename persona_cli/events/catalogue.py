@@ -69,12 +69,11 @@ class CatalogueStore:
     def commit(self, metadata: Mapping[str, Any]) -> int | None:
         if self._table is None or not self._add:
             return None
-        add, self._add = self._add, []
-        return self._table.commit(add, metadata=metadata)
+        return self._table.commit(self._add, metadata=metadata)
 
     def discard(self) -> None:
         if self._table is not None:
-            self._table.discard(self._add)
+            self._table.discard()
 
     def _new(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows that say something which is not stored."""

@@ -60,13 +60,12 @@ class Rejections:
         table = self._begun()
         if rest is not None:
             self._add.append(table.write(rest))
-        add, self._add = self._add, []
-        table.commit(add, expired, metadata={"run": self._run})
+        table.commit(self._add, expired, metadata={"run": self._run})
         table.discard(expired)
 
     def discard(self) -> None:
         if self._table is not None:
-            self._table.discard(self._add)
+            self._table.discard()
 
     def _begun(self) -> Table:
         if self._table is None:

@@ -141,7 +141,6 @@ class EventStore:
         self._written: dict[str, Future[File]] = {}
         self._pending: list[Future[File]] = []
         self._superseded: dict[str, list[pl.Series]] = {}
-        self._extra: list[File] = []
         self._add: list[File] = []
         self._remove: list[File] = []
 
@@ -181,15 +180,13 @@ class EventStore:
         """One commit of everything; answers the table's new version, None when there was nothing to add."""
         if self._table is None or not (self._add or self._remove):
             return None
-        self._written, self._extra = {}, []  # theirs is the commit's business now, also if it fails
         return self._table.commit(self._add, self._remove, metadata=metadata)
 
     def discard(self) -> None:
         """Delete every file written and not committed."""
         self._workers.shutdown(cancel_futures=True)
         if self._table is not None:
-            done = [f.result() for f in self._written.values() if not f.cancelled() and f.exception() is None]
-            self._table.discard([*done, *self._extra])
+            self._table.discard()
 
     def _sort_out(self) -> None:
         """Put the rows of several months into the buffers of theirs."""
@@ -324,9 +321,7 @@ class EventStore:
             rows = pl.DataFrame(pl.from_arrow(pq.ParquetFile(table.root / file.path).read()))
             rows = rows.filter(~pl.col("event_id").is_in(gone.implode()))
             if rows.height:
-                again = table.write(rows, file.partition)
-                self._extra.append(again)
-                self._add.append(again)
+                self._add.append(table.write(rows, file.partition))
             if name in self._written:
                 self._add.remove(file)
             else:

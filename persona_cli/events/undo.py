@@ -88,7 +88,7 @@ def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str]) -
             if rows.height:
                 add.append(table.write(rows, file.partition))
     except BaseException:
-        table.discard(add)
+        table.discard()
         raise
     if removed:
         table.commit(add, remove, metadata=metadata)

@@ -289,7 +289,7 @@ def _written(table: Table | None) -> Iterator[list[File]]:
         yield files
     except BaseException:
         if table is not None:
-            table.discard(files)
+            table.discard()
         raise
 
 

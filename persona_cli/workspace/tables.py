@@ -49,6 +49,7 @@ class Table:
     def __init__(self, root: Path, delta: DeltaTable) -> None:
         self.root = root
         self._delta = delta
+        self._made: set[str] = set()  # paths of the files written from here; noted before they exist
         self.version: int = delta.version()
         self.id: str = str(delta.metadata().id)
         self.schema: pa.Schema = pa.schema(delta.schema())
@@ -98,6 +99,7 @@ class Table:
         folder = "/".join(f"{name}={value}" for name, value in values.items())
         relative = (f"{folder}/" if folder else "") + f"part-{time.time_ns():020d}-{secrets.token_hex(8)}.parquet"
         path = self.root / relative
+        self._made.add(relative)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             # Without the Arrow schema a column is read back as what it is declared, also if it came as a dictionary.
@@ -117,16 +119,17 @@ class Table:
         first, last = _span(table)
         return File(relative, values, table.num_rows, path.stat().st_size, first, last)
 
-    def discard(self, files: Iterable[File]) -> None:
-        """Delete files that were written and not committed; one that a commit from this snapshot added stays.
+    def discard(self, files: Iterable[File] | None = None) -> None:
+        """Delete files (None: all written from this snapshot); one that a commit from this snapshot added stays.
 
-        So it may be called after any error: an interruption can come when the commit is made already.
+        So it may be called after any error: an interruption can come when the commit is made already, or when a file
+        is written and its writer does not know of it yet.
         """
-        chosen = list(files)
+        chosen = sorted(self._made) if files is None else [file.path for file in files]
         committed = self._added_next() if chosen else frozenset()
-        for file in chosen:
-            if Path(file.path).name not in committed:
-                (self.root / file.path).unlink(missing_ok=True)
+        for path in chosen:
+            if Path(path).name not in committed:
+                (self.root / path).unlink(missing_ok=True)
 
     def commit(
         self,
