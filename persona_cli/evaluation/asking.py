@@ -11,7 +11,7 @@ from scipy import sparse
 from persona_cli.evaluation.exams import Exam
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import rows_for
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
 from persona_cli.workspace.settings import Settings
 
 
@@ -32,20 +32,13 @@ class Asked:
 
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What a model with this vocabulary scores them from."""
-        rows = rows_for(self.matrix, vocabulary, settings)  # (n_known, n_items)
-        known = self.places >= 0
-        # Users without a history read an empty row that is put below the others.
-        padded = sparse.vstack([rows, sparse.csr_array((1, rows.shape[1]), dtype=rows.dtype)], format="csr")
-        places = np.where(known, self.places, rows.shape[0])
-        events = np.where(known, np.append(self.matrix.events, 0)[places], 0)
-        return Histories(padded[places], events, self.context)
+        rows = with_rows(rows_for(self.matrix, vocabulary, settings), self.places)
+        events = np.where(self.places >= 0, np.append(self.matrix.events, 0)[self.places], 0)
+        return Histories(rows, events, self.context)
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What may not be shown: bool (n_users, n_items)."""
-        rows, columns = positions(self.exclude["user_id"], self.users), positions(self.exclude["item_id"], vocabulary)
-        kept = (rows >= 0) & (columns >= 0)
-        shape = (len(self.users), len(vocabulary))
-        return sparse.csr_array((np.ones(int(kept.sum()), dtype=bool), (rows[kept], columns[kept])), shape=shape)
+        return pair_matrix(self.exclude, self.users, vocabulary)
 
 
 def asked(exam: Exam, matrix: Interactions) -> Asked:

@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import BadData, BadSettings, MissingInput, UsageError, nearest
+from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
 from persona_cli.feedback.choosing import Choice, choose
 from persona_cli.models import gram_store, registry
@@ -115,21 +116,18 @@ def hyper_parameters(given: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
     BadSettings for anything else: signals are read again when lists are made, so they belong in persona.toml.
     """
-    found = {}
-    for key, value in given.items():
-        candidates = [key, f"model.{key}"] + [f"model.{name}.{key}" for name in names[:1] if len(names) == 1]
-        full = next((name for name in candidates if name in BY_KEY), None)
-        if full is None:
+    found = full_keys(given, names)
+    for key in found:
+        if key not in BY_KEY:
             may_be = [name for name in BY_KEY if name.startswith("model.")]
             raise BadSettings(
                 f"--set {key}: no hyper-parameter has this name{nearest(key, may_be)}", "persona config show model"
             )
-        if not full.startswith(_MAY_BE_SET):
+        if not key.startswith(_MAY_BE_SET):
             raise BadSettings(
-                f"--set {full} is not a setting of models; profiles and lists follow from it too",
-                f"write {full} into persona.toml",
+                f"--set {key} is not a setting of models; profiles and lists follow from it too",
+                f"write {key} into persona.toml",
             )
-        found[full] = value
     return found
 
 

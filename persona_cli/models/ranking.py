@@ -21,7 +21,7 @@ from persona_cli.models.base import Floats, Histories, Model
 from persona_cli.models.layered import Layered, context_lists
 from persona_cli.models.popular import Popular
 from persona_cli.models.topk import Positions, topk
-from persona_cli.models.vocabulary import positions, union
+from persona_cli.models.vocabulary import pair_matrix, positions, union
 from persona_cli.workspace.settings import Settings
 
 # Dense weights are read once a block, whatever its size.
@@ -159,7 +159,7 @@ class _Task:
         self.excluded = asked.excluded(vocabulary)
         self.closed = _places(never, vocabulary)
         self.closed_here = _places(never, model.items)
-        self.allowed = _pairs(only, asked.users, vocabulary) if isinstance(only, pl.DataFrame) else None
+        self.allowed = pair_matrix(only, asked.users, vocabulary) if isinstance(only, pl.DataFrame) else None
         self.fill_places = None if fill is None else positions(fill.items, vocabulary)
 
     def __call__(self, start: int, stop: int) -> Lists:
@@ -267,11 +267,3 @@ def _places(items: pl.Series | None, vocabulary: pl.Series) -> NDArray[np.int64]
         return np.zeros(0, dtype=np.int64)
     found = positions(items, vocabulary)
     return found[found >= 0]
-
-
-def _pairs(pairs: pl.DataFrame, users: pl.Series, vocabulary: pl.Series) -> sparse.csr_array:
-    """(user_id, item_id) as a matrix, bool (n_users, n_items)."""
-    rows, columns = positions(pairs["user_id"], users), positions(pairs["item_id"], vocabulary)
-    kept = (rows >= 0) & (columns >= 0)
-    entries = (np.ones(int(kept.sum()), dtype=bool), (rows[kept], columns[kept]))
-    return sparse.csr_array(entries, shape=(len(users), len(vocabulary)))

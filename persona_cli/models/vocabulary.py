@@ -30,3 +30,19 @@ def with_columns(rows: sparse.csr_array, places: NDArray[np.int64], n_columns: i
     moved = sparse.csr_array((rows.data[kept], columns[kept], ends), shape=(rows.shape[0], n_columns))
     moved.sort_indices()
     return moved
+
+
+def with_rows(matrix: sparse.csr_array, places: NDArray[np.int64]) -> sparse.csr_array:
+    """The rows at `places` (n, n_columns); an empty one where the place is -1."""
+    none = np.zeros(0, dtype=np.int64)
+    empty = sparse.csr_array((none.astype(matrix.dtype), (none, none)), shape=(1, matrix.shape[1]))
+    padded = sparse.csr_array(sparse.vstack([matrix, empty], format="csr"))
+    return sparse.csr_array(padded[np.where(places >= 0, places, matrix.shape[0])])
+
+
+def pair_matrix(pairs: pl.DataFrame, users: pl.Series, items: pl.Series) -> sparse.csr_array:
+    """(user_id, item_id) as a matrix, bool (n_users, n_items); those with an unknown id are dropped."""
+    rows, columns = positions(pairs["user_id"], users), positions(pairs["item_id"], items)
+    kept = (rows >= 0) & (columns >= 0)
+    entries = (np.ones(int(kept.sum()), dtype=bool), (rows[kept], columns[kept]))
+    return sparse.csr_array(entries, shape=(len(users), len(items)))

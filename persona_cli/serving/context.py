@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,7 @@ from persona_cli.events.store import scan_events
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import interactions, rows_for, seen_for
 from persona_cli.models.popular import CELL
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.vocabulary import positions, with_rows
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.buckets import buckets_of
@@ -48,12 +47,12 @@ class Audience:
 
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What they are scored from; the held out as if nothing was known of them."""
-        rows = _rows(rows_for(self.matrix, vocabulary, settings), np.where(self.holdout, -1, self.places))
+        rows = with_rows(rows_for(self.matrix, vocabulary, settings), np.where(self.holdout, -1, self.places))
         return Histories(rows, np.where(self.holdout, 0, self.evidence), self.context)
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What they have consumed or never want to see, bool (n_users, n_items)."""
-        return _rows(seen_for(self.matrix, vocabulary), self.places)
+        return with_rows(seen_for(self.matrix, vocabulary), self.places)
 
     @property
     def evidence(self) -> NDArray[np.int64]:
@@ -125,11 +124,3 @@ def _history(home: Home, users: pl.Series | None, as_of: datetime | None) -> pl.
         buckets = buckets_of(users, home.settings.whole("profiles.buckets")).unique()
         rows = rows.filter(pl.col("bucket").is_in(buckets.cast(pl.Int32).implode()))
     return histories.summed(rows.filter(mine))
-
-
-def _rows(matrix: sparse.csr_array, places: NDArray[np.int64]) -> sparse.csr_array:
-    """The rows at `places` (n_users, n_columns); an empty one for -1."""
-    none: NDArray[Any] = np.zeros(0, dtype=np.int64)
-    empty = sparse.csr_array((none.astype(matrix.dtype), (none, none)), shape=(1, matrix.shape[1]))
-    padded = sparse.csr_array(sparse.vstack([matrix, empty], format="csr"))
-    return sparse.csr_array(padded[np.where(places >= 0, places, matrix.shape[0])])
