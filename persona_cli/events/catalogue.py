@@ -30,6 +30,13 @@ def current(home: Home, kind: Kind, as_of: datetime | None = None) -> pl.DataFra
     return _newest(rows, [key]).sort(key)
 
 
+def unavailable(home: Home, as_of: datetime | None = None) -> pl.Series:
+    """Items that the catalogue says are not to be had, sorted."""
+    if not tables.exists(home, "items"):
+        return pl.Series("item_id", [], dtype=pl.String)
+    return current(home, "items", as_of).filter(~pl.col("available"))["item_id"]
+
+
 class CatalogueStore:
     """What one ingest adds to the table of `kind`. `add` in the order of the input, then `finish`, then `commit`."""
 

@@ -104,15 +104,6 @@ def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
     return users.sort()
 
 
-def unavailable(home: Home, as_of: datetime | None = None) -> pl.Series:
-    """Items that the catalogue says are not to be had, sorted."""
-    if not tables.exists(home, "items"):
-        return pl.Series("item_id", [], dtype=pl.String)
-    from persona_cli.events.catalogue import current
-
-    return current(home, "items", as_of).filter(~pl.col("available"))["item_id"]
-
-
 def _history(home: Home, users: pl.Series | None, as_of: datetime | None) -> pl.DataFrame:
     if users is None:
         return histories.history(home, as_of)

@@ -13,13 +13,14 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from persona_cli.events.catalogue import unavailable
 from persona_cli.models import registry
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranking import Lists, Ranking, ranking
 from persona_cli.models.registry import Saved
 from persona_cli.profiles.sync import behind
-from persona_cli.serving.context import Audience, audience, unavailable
+from persona_cli.serving.context import Audience, audience
 from persona_cli.serving.reasons import Reasons
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings

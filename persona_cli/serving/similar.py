@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.errors import MissingInput, UsageError, nearest
+from persona_cli.events.catalogue import unavailable
 from persona_cli.models import registry
 from persona_cli.models.base import Histories, Model
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import CELL
 from persona_cli.models.ranking import rank
 from persona_cli.models.vocabulary import positions
-from persona_cli.serving.context import unavailable
 from persona_cli.serving.recommend import rounded
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
