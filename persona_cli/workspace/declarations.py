@@ -152,6 +152,8 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("evaluate.k", "wholes", (10, 20), "Lengths at which lists are judged.", 1),
     Setting("evaluate.test_share", "number", 0.2, "Share of events after the cut.", 0.01, 0.9),
+    Setting("evaluate.recent_days", "number", 7.0, "Days before the cut that the baseline recent-popular counts.", 0.01),
+    Setting("evaluate.margin", "number", 0.01, "Loss that still counts as no worse, as a share of the other's.", 0, 1),
     Setting("evaluate.bootstrap", "whole", 1000, "Resamples of users behind an interval.", 100),
     Setting("compute.threads", "whole", 0, "Threads for everything but solvers; 0 = all cores.", 0),
     Setting("compute.solver_threads", "whole", 1, "Threads of solvers; another number may change the last bits.", 1),
