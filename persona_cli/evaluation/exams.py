@@ -1,8 +1,9 @@
 """What is asked of a model: the events it may learn from, the users it is asked about, and the right answers.
 
-Four ways to set an exam, all over rows of `profiles.history.signal_events`:
+Ways to set an exam, all over rows of `profiles.history.signal_events`:
 
     by_split    events divided by a split (`splits`): refit on the train side, tested on the other
+    rolling     several exams, one after the other: each refit on all before its window of time, tested on that window
     by_cut      one given instant, for an artifact that was trained until then
     by_pairs    right answers from a file; everything ingested may be learned from
 
@@ -19,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from persona_cli.errors import MissingInput
+from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation import splits
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -60,6 +61,33 @@ def by_split(events: pl.DataFrame, kind: str, test_share: float) -> Exam:
         raise MissingInput("there are no events with an item to evaluate on", "persona ingest FILE")
     flagged = _flagged(events)
     return _divided(splits.decide(kind, flagged, test_share), flagged)
+
+
+def rolling(events: pl.DataFrame, kind: str, test_share: float, cuts: int) -> list[Exam]:
+    """One exam for each of `cuts` consecutive windows of what `by_split` would test, earliest first.
+
+    kind: "time" or "per-user"; where a global time is unusable, "time" is per-user with the reason in every headline.
+    Each exam is learned from all events before its window and asks about that window alone: what became known before it
+    is no right answer, and what is later does not exist. One cut is `by_split`. Where many events share an instant
+    there may be fewer windows than asked for; every headline says how many there are.
+
+    MissingInput where a window leaves nothing to learn from or to ask, UsageError for a kind without windows.
+    """
+    if kind not in ("time", "per-user"):
+        raise UsageError(
+            f"a {kind} split has no windows in time; several cuts are of time or per-user"
+            if kind in splits.KINDS
+            else f"split is {kind!r}{nearest(kind, splits.KINDS)}"
+        )
+    if not events["item_id"].count():
+        raise MissingInput("there are no events with an item to evaluate on", "persona ingest FILE")
+    flagged = _flagged(events)
+    reason = splits.usable_time(flagged, test_share) if kind == "time" else None
+    if kind == "per-user" or reason:
+        decided = splits.rolling_per_user(flagged, test_share, cuts, reason)
+    else:
+        decided = splits.rolling_time(flagged, test_share, cuts)
+    return [_divided(split, flagged) for split in decided]
 
 
 def by_cut(events: pl.DataFrame, cut: datetime, who: str) -> Exam:
@@ -124,6 +152,7 @@ def _divided(split: splits.Split, flagged: pl.DataFrame) -> Exam:
             "cut": split.cut,
             "reason": split.reason,
             "headline": split.headline,
+            **({} if split.end is None else {"end": split.end}),
         },
         train,
         known,

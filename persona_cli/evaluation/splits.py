@@ -5,13 +5,18 @@
              relevant  Boolean, optional: the event makes its item a right answer (absent: every event does)
              consumed  Boolean, optional: the event takes its item out of later lists (absent: every event does)
 
-Four kinds, each decided once on the events (`decide`, or the function of the kind) and then applied (`apply`):
+Five kinds, each decided once on the events (`decide`, or the function of the kind) and then applied (`apply`):
 
     time         everything before one instant | everything from it on: what deployment looks like, the default
     per-user     the last 20 % of each user's events; where one global instant is unusable
     leave-last   each user's last new item
     user         a share of the users is held out whole: models never see them, score them from the first 80 % of their
                  events and are tested on the rest (strong generalisation)
+    random       a share of the (user, item) pairs, whenever they happened: models know the future of everybody, so the
+                 figures are too good; what many papers do, and what a time split is measured against
+
+`rolling_time` and `rolling_per_user` divide the tested part into consecutive windows: a split of each tests one window,
+learns from all that came before it, and knows nothing of what is later.
 
 A test pair is a distinct (user, item) that the user did not have in the events known before. Events without an item
 follow their time; they neither move a cut nor are tested. No result depends on the order of rows: events at the cut's
@@ -20,17 +25,18 @@ instant fall on one side together, and equal times of one user are ordered by a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
 
 from persona_cli.errors import BadData, MissingInput, UsageError, nearest
-from persona_cli.evaluation.timelines import Integers, Timeline, stable_hashes, timeline, times_of
+from persona_cli.evaluation.timelines import Integers, Timeline, pair_hashes, stable_hashes, timeline, times_of
 
-Kind = Literal["time", "per-user", "leave-last", "user"]
+Kind = Literal["time", "per-user", "leave-last", "user", "random"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 CROWDED_SECOND = 0.9
 """A second that holds this share of the events leaves times without meaning."""
@@ -39,8 +45,8 @@ ACTIVE_EVENTS, ACTIVE_SHARE = 5, 0.5
 SHORT_SPAN, SHORT_SPAN_USERS = timedelta(hours=24), 100
 """A span shorter than a day with more users than this has no past and future to compare."""
 
-_SIDES = pl.Series(["train", "known", "test"], dtype=pl.Enum(["train", "known", "test"]))
-_TRAIN, _KNOWN, _TEST = 0, 1, 2
+_SIDES = pl.Series(["train", "known", "test", "later"], dtype=pl.Enum(["train", "known", "test", "later"]))
+_TRAIN, _KNOWN, _TEST, _LATER = 0, 1, 2, 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 1_000_000  # microseconds
 
@@ -56,13 +62,18 @@ class Split:
     reason: str | None = None
     """Why this kind was taken instead of the one asked for."""
     share: float = 0.2
-    """Part of each user's events (per-user) or of the users (user) that is tested."""
+    """Part of each user's events (per-user), of the users (user) or of the pairs (random) that is tested."""
     fold_in: float = 0.8
     """user: first part of a held-out user's events that the model may score from."""
     salt: str = ""
-    """user: salt of the hash that chooses the held-out users."""
+    """user, random: salt of the hash that chooses what is held out."""
     by_order: bool = False
     """Equal times are ordered by the `order` column before the hash."""
+    end: datetime | None = None
+    """time: the instant from which events are later than what is tested (UTC); None: all that follows is tested."""
+    window: int = 1
+    """per-user: which of the `windows` parts of each user's last events is tested, from 1; later ones do not exist."""
+    windows: int = 1
 
     @property
     def headline(self) -> str:
@@ -92,7 +103,9 @@ def decide(kind: str, events: pl.DataFrame, test_share: float = 0.2, salt: str =
         return leave_last_out(events)
     if kind == "user":
         return user_split(events, test_share, salt=salt)
-    raise UsageError(f"split is {kind!r}{nearest(kind, ['time', 'per-user', 'leave-last', 'user'])}")
+    if kind == "random":
+        return random_pairs(events, test_share, salt=salt)
+    raise UsageError(f"split is {kind!r}{nearest(kind, KINDS)}")
 
 
 def usable_time(events: pl.DataFrame, test_share: float = 0.2) -> str | None:
@@ -143,11 +156,64 @@ def time_cut(events: pl.DataFrame, test_share: float = 0.2) -> Split:
     )
 
 
+def rolling_time(events: pl.DataFrame, test_share: float = 0.2, windows: int = 3) -> list[Split]:
+    """The events that `time_cut` tests as `windows` consecutive spans of equal event counts, one time split for each.
+
+    An instant is never divided, so spans are as equal as equal times allow; where so many events share an instant that
+    a span would be empty there are fewer.
+    """
+    _checked_windows(windows)
+    whole = time_cut(events, test_share)
+    assert whole.cut is not None
+    if windows == 1:
+        return [whole]
+    times = np.sort(_item_times(events))
+    first = int(np.searchsorted(times, _micros(whole.cut)))
+    bounds = [first + number * (len(times) - first) // windows for number in range(windows)]
+    starts = sorted({int(times[bound]) for bound in bounds})
+    found = []
+    for number, cut in enumerate(starts, 1):
+        end = starts[number] if number < len(starts) else None
+        tested = float(((times >= cut) & (times < (times[-1] + 1 if end is None else end))).mean())
+        until = "then on" if end is None else f"then to {_text(end)}"
+        description = (
+            f"time split, cut {number} of {len(starts)}: trained before {_text(cut)}, "
+            f"tested on the {_percent(tested)} of events from {until}"
+        )
+        moments = [None if micros is None else _EPOCH + timedelta(microseconds=micros) for micros in (cut, end)]
+        found.append(Split("time", moments[0], description, share=test_share, end=moments[1]))
+    return found
+
+
 def per_user_cut(events: pl.DataFrame, share: float = 0.2, reason: str | None = None) -> Split:
     """The last `share` of each user's events, rounded down but at least one; users with one event are not tested."""
     _checked_share(share, "share")
     description = f"per-user split: tested on the last {_percent(share)} of each user's events"
     return Split("per-user", None, description, reason, share=share, by_order=_needs_order(events))
+
+
+def rolling_per_user(
+    events: pl.DataFrame, share: float = 0.2, windows: int = 3, reason: str | None = None
+) -> list[Split]:
+    """The events of each user that `per_user_cut` tests as `windows` consecutive parts, one per-user split for each.
+
+    A user with fewer tested events than windows is asked at some of them only, which a stable hash of the user decides:
+    else all such users would be asked at the last one.
+    """
+    _checked_windows(windows)
+    whole = per_user_cut(events, share, reason)
+    if windows == 1:
+        return [whole]
+    return [
+        replace(
+            whole,
+            description=f"per-user split, cut {number} of {windows}: tested on part {number} of {windows} "
+            f"of the last {_percent(share)} of each user's events",
+            window=number,
+            windows=windows,
+        )
+        for number in range(1, windows + 1)
+    ]
 
 
 def leave_last_out(events: pl.DataFrame) -> Split:
@@ -171,21 +237,45 @@ def user_split(events: pl.DataFrame, share: float = 0.2, fold_in: float = 0.8, s
     return Split("user", None, description, share=share, fold_in=fold_in, salt=salt, by_order=_needs_order(events))
 
 
+def random_pairs(events: pl.DataFrame, share: float = 0.2, salt: str = "") -> Split:
+    """Pairs with a salted 64-bit hash of (user, item) below `share` · 2^64 are tested, with all their events.
+
+    Events without an item are learned from. Nothing of a tested pair is known, but much of what came after it is.
+    """
+    _checked_share(share, "share")
+    if not events["item_id"].count():
+        raise MissingInput("there are no events with an item to split", hint="persona ingest FILE")
+    description = (
+        f"random split: tested on a random {_percent(share)} of (user, item) pairs; "
+        "models know the future here, so the figures are too good"
+    )
+    return Split("random", None, description, share=share, salt=salt)
+
+
 def sides(split: Split, events: pl.DataFrame) -> pl.Series:
-    """Side of each row, aligned with `events`: train (to fit on), known (to score held-out users from) or test."""
+    """Side of each row, aligned with `events`: train (to fit on), known (to score held-out users from), test, or later
+    (after the window that is tested: it does not exist)."""
     if split.kind == "time":
         if split.cut is None:
             raise UsageError("a time split has no cut; expected an instant")
-        cut = (split.cut - _EPOCH) // timedelta(microseconds=1)
-        side = np.where(times_of(events) >= cut, _TEST, _TRAIN)
+        times = times_of(events)
+        side = np.where(times >= _micros(split.cut), _TEST, _TRAIN)
+        if split.end is not None:
+            side = np.where(times >= _micros(split.end), _LATER, side)
+    elif split.kind == "random":
+        side = np.where(pair_hashes(events, f"random {split.salt}") < _threshold(split.share), _TEST, _TRAIN)
+        side = np.where(events["item_id"].is_null().to_numpy(), _TRAIN, side)
     else:
         line = timeline(events, split.by_order)
         if split.kind == "leave-last":
             side = np.where(line.place >= _last_new_items(events, line)[line.user], _TEST, _TRAIN)
         elif split.kind == "per-user":
-            side = np.where(line.place >= _first_tested(line, split.share)[line.user], _TEST, _TRAIN)
+            first, end = _window(line, split)
+            side = np.where(line.place >= first[line.user], _TEST, _TRAIN)
+            if split.window < split.windows:
+                side = np.where(line.place >= end[line.user], _LATER, side)
         else:
-            held_out = stable_hashes(line.users, split.salt) < np.uint64(int(split.share * 2.0**64))  # (n_users,)
+            held_out = stable_hashes(line.users, split.salt) < _threshold(split.share)  # (n_users,)
             late = line.place >= _first_tested(line, 1.0 - split.fold_in)[line.user]
             side = np.where(held_out[line.user], np.where(late, _TEST, _KNOWN), _TRAIN)
     return _SIDES.gather(pl.Series(side)).alias("side")
@@ -196,7 +286,7 @@ def apply(split: Split, events: pl.DataFrame) -> Parts:
     side = sides(split, events)
     columns = [column for column in ("relevant", "consumed") if column in events.columns]
     pairs = _with_item(events.select("user_id", "item_id", *columns, side))
-    tested, before = pairs.filter(pl.col("side") == "test"), pairs.filter(pl.col("side") != "test")
+    tested, before = pairs.filter(pl.col("side") == "test"), pairs.filter(pl.col("side").is_in(["train", "known"]))
     if "relevant" in columns:
         tested = tested.filter("relevant")
     if "consumed" in columns:
@@ -211,6 +301,21 @@ def _first_tested(line: Timeline, share: float) -> Integers:
     """Place from which each user's events are tested (n_users,)."""
     tested = np.floor(share * line.counts + 1e-9).astype(np.int64)  # 1e-9: 0.29 * 100 is 28.999…
     return np.where(line.counts >= 2, line.counts - np.maximum(tested, 1), line.counts + 1)
+
+
+def _window(line: Timeline, split: Split) -> tuple[Integers, Integers]:
+    """Places from which and before which each user's events are tested (n_users,) both.
+
+    Of t tested events, window j of m starts after floor(((j - 1) t + h) / m) of them, h in 0 … m - 1 by a hash of the
+    user: together the windows are all t.
+    """
+    first = _first_tested(line, split.share)
+    if split.windows == 1:
+        return first, line.counts
+    tested = np.maximum(line.counts - first, 0)  # (n_users,)
+    shift = (stable_hashes(line.users, "windows") % np.uint64(split.windows)).astype(np.int64)
+    starts = [first + (number * tested + shift) // split.windows for number in (split.window - 1, split.window)]
+    return starts[0], starts[1]
 
 
 def _last_new_items(events: pl.DataFrame, line: Timeline) -> Integers:
@@ -261,6 +366,20 @@ def _item_times(events: pl.DataFrame) -> Integers:
     if not len(times):
         raise MissingInput("there are no events with an item to split", hint="persona ingest FILE")
     return times
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _threshold(share: float) -> np.uint64:
+    """A uniform 64-bit hash is below it with probability `share`."""
+    return np.uint64(int(share * 2.0**64))
+
+
+def _checked_windows(windows: int) -> None:
+    if windows < 1:
+        raise UsageError(f"{windows} cuts are asked for; expected at least 1")
 
 
 def _checked_share(share: float, name: str) -> None:

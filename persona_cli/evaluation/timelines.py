@@ -82,6 +82,14 @@ def stable_hashes(ids: pl.Series, salt: str = "") -> Hashes:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
+def pair_hashes(events: pl.DataFrame, salt: str = "") -> Hashes:
+    """A stable hash of (user, item) of each row (n_rows,); what it is where the item is null says nothing."""
+    users, user = _coded(events["user_id"])
+    items, item = _coded(events["item_id"])
+    item_hashes = np.append(stable_hashes(items), np.uint64(0))[item]
+    return _mixed(stable_hashes(users, salt)[user], item_hashes)
+
+
 def _coded(ids: pl.Series) -> tuple[pl.Series, Integers]:
     """Distinct ids, and the index of each row into them: NO_ITEM where null."""
     if ids.dtype != pl.String:

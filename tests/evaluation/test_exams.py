@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from persona_cli.errors import MissingInput
+from persona_cli.errors import MissingInput, UsageError
 from persona_cli.evaluation import exams
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -117,3 +117,48 @@ def test_nothing_to_ask_is_missing_input() -> None:
         exams.by_split(signal_events([("u", "a", hour, 1.0, True) for hour in range(10)]), "time", 0.2)
     with pytest.raises(MissingInput, match="no event of interest is left to learn from"):
         exams.by_split(signal_events([("u", f"i{n}", n, 0.0 if n < 8 else 1.0, True) for n in range(10)]), "time", 0.2)
+
+
+def test_rolling_exams_learn_from_all_before_their_window_and_ask_about_it_alone() -> None:
+    one, two = exams.rolling(signal_events(hourly(10)), "time", 0.4, 2)
+    assert [exam.answers.rows() for exam in (one, two)] == [[("u", "i6"), ("u", "i7")], [("u", "i8"), ("u", "i9")]]
+    assert one.as_of == START + timedelta(hours=6) and two.as_of == START + timedelta(hours=8)
+    assert one.asked_from == one.as_of and one.split["cut"] == one.as_of and one.split["end"] == two.as_of
+    assert [exam.train.height for exam in (one, two)] == [6, 8]
+    assert [exam.exclude.height for exam in (one, two)] == [6, 8]
+    assert "cut 1 of 2" in one.headline and one.split["headline"] == one.headline
+    assert exams.rolling(signal_events(hourly(10)), "time", 0.4, 1)[0].split == (
+        exams.by_split(signal_events(hourly(10)), "time", 0.4).split
+    )
+
+
+def test_what_became_known_in_one_window_is_no_answer_in_the_next() -> None:
+    rows = [*hourly(6), *[("u", item, 6.0 + n, 1.0, True) for n, item in enumerate("abac")]]
+    one, two = exams.rolling(signal_events(rows), "time", 0.4, 2)
+    assert one.answers.rows() == [("u", "a"), ("u", "b")] and two.answers.rows() == [("u", "c")]
+    assert ("u", "a") in two.exclude.rows()
+
+
+def test_rolling_without_usable_times_is_within_users_with_the_reason() -> None:
+    rows = [(f"u{u:03d}", f"i{n}", 0.0, 1.0, True) for u in range(60) for n in range(10)]
+    rolled = exams.rolling(signal_events(rows), "time", 0.2, 2)
+    assert [exam.split["kind"] for exam in rolled] == ["per-user"] * 2
+    assert all("one second" in exam.headline for exam in rolled)
+    assert sum(exam.answers.height for exam in rolled) == 120
+    with pytest.raises(UsageError, match="a user split has no windows in time"):
+        exams.rolling(signal_events(rows), "user", 0.2, 2)
+    with pytest.raises(UsageError, match="did you mean 'time'"):
+        exams.rolling(signal_events(rows), "tine", 0.2, 2)
+    with pytest.raises(MissingInput, match="no user has an item there that is new"):
+        exams.rolling(
+            signal_events([*hourly(8), ("u", "i0", 9.0, 1.0, True), ("u", "i9", 10.0, 1.0, True)]), "time", 0.2, 2
+        )
+
+
+def test_a_random_exam_knows_the_future_and_says_so() -> None:
+    rows = [row for u in range(20) for row in hourly(10, f"u{u:02d}")]
+    exam = exams.by_split(signal_events(rows), "random", 0.2)
+    assert "the future" in exam.headline and exam.split["kind"] == "random" and exam.split["cut"] is None
+    assert exam.as_of == exams.after(exam.train) and exam.train.height + exam.answers.height == 200
+    assert exam.train["timestamp"].max() == START + timedelta(hours=9)
+    assert exam.asked_from is not None and exam.asked_from < START + timedelta(hours=5)

@@ -251,3 +251,59 @@ def test_what_cannot_be_split_is_refused() -> None:
     with pytest.raises(BadData, match="ids are text"):
         coded = events.with_columns(user_id=pl.lit(7))
         splits.apply(splits.per_user_cut(coded), coded)
+
+
+def test_a_random_split_tests_its_share_of_pairs_whenever_they_happened() -> None:
+    events = spread(100, 50)
+    split = splits.decide("random", events, 0.2)
+    parts = splits.apply(split, events)
+    assert split.kind == "random" and "the future" in split.headline and "too good" in split.headline
+    assert parts.test.height == pytest.approx(1000, abs=4 * (5000 * 0.2 * 0.8) ** 0.5)
+    assert parts.train.height + parts.test.height == 5000
+    tested = events.join(parts.test, on=["user_id", "item_id"], how="semi")["timestamp"]
+    middle = START + timedelta(hours=24 * 25)
+    assert (tested < middle).mean() == pytest.approx(0.5, abs=0.07)
+    assert splits.apply(splits.random_pairs(events, 0.2, salt="x"), events).test.height != parts.test.height
+    with pytest.raises(MissingInput, match="no events with an item"):
+        splits.random_pairs(events_of([("u", None, 0)]))
+
+
+def test_rolling_windows_by_hand() -> None:
+    events = events_of([("u", f"i{n}", n) for n in range(10)])
+    first, second = splits.rolling_time(events, 0.4, 2)
+    assert (first.cut, first.end) == (START + timedelta(hours=6), START + timedelta(hours=8))
+    assert (second.cut, second.end) == (START + timedelta(hours=8), None)
+    assert first.headline == (
+        "time split, cut 1 of 2: trained before 2026-01-01 06:00:00 UTC, "
+        "tested on the 20 % of events from then to 2026-01-01 08:00:00 UTC"
+    )
+    assert second.headline.endswith("tested on the 20 % of events from then on")
+    assert splits.apply(first, events).test.rows() == [("u", "i6"), ("u", "i7")]
+    assert splits.apply(first, events).train.height == 6 and splits.apply(second, events).train.height == 8
+    assert splits.rolling_time(events, 0.4, 1) == [splits.time_cut(events, 0.4)]
+    with pytest.raises(UsageError, match="0 cuts are asked for; expected at least 1"):
+        splits.rolling_time(events, 0.4, 0)
+
+
+def test_instants_are_never_divided_so_there_may_be_fewer_windows() -> None:
+    events = events_of([("u", f"i{n}", min(n, 7)) for n in range(10)])  # hour 7 has three events
+    rolled = splits.rolling_time(events, 0.4, 4)
+    assert [split.cut for split in rolled] == [START + timedelta(hours=hour) for hour in (6, 7)]
+    assert "cut 2 of 2" in rolled[1].headline
+
+
+def test_rolling_windows_within_users_ask_everybody_in_turn() -> None:
+    events = spread(300, 5)  # one of five events is tested: at one of the three cuts
+    rolled = splits.rolling_per_user(events, 0.2, 3, reason="no times")
+    tests = [splits.apply(split, events).test for split in rolled]
+    assert sum(test.height for test in tests) == 300
+    assert all(test.height == pytest.approx(100, abs=40) for test in tests)
+    assert all(set(test["item_id"]) == {"i4"} for test in tests)
+    assert rolled[1].headline == (
+        "per-user split, cut 2 of 3: tested on part 2 of 3 of the last 20 % of each user's events "
+        "(no global cut: no times)"
+    )
+    ten = events_of([("u", f"i{n}", n) for n in range(10)])
+    counts = [splits.apply(split, ten).test.height for split in splits.rolling_per_user(ten, 0.6, 3)]
+    assert counts == [2, 2, 2]
+    assert [splits.apply(split, ten).train.height for split in splits.rolling_per_user(ten, 0.6, 3)] == [4, 6, 8]

@@ -13,7 +13,7 @@ from persona_cli.evaluation import splits
 from persona_cli.evaluation.splits import Parts, Split
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-KINDS = ["time", "per-user", "leave-last", "user"]
+KINDS = list(splits.KINDS)
 
 event = st.tuples(
     st.sampled_from("uvwxyz"), st.sampled_from([*"abcdefgh", None]), st.integers(0, 12), st.booleans(), st.booleans()
@@ -86,6 +86,81 @@ def test_no_tested_pair_was_known_and_every_event_is_on_one_side(kind: str, log:
         assert set(parts.train["user_id"]).isdisjoint([*parts.known["user_id"], *parts.test["user_id"]])
     else:
         assert "known" not in side and parts.known.equals(parts.train)
+
+
+def windows_of(kind: str, events: pl.DataFrame, windows: int) -> list[Split]:
+    if kind == "per-user":
+        return splits.rolling_per_user(events, 0.4, windows)
+    assume(events.drop_nulls("item_id")["timestamp"].n_unique() > 1)
+    return splits.rolling_time(events, 0.4, windows)
+
+
+def whole_of(kind: str, events: pl.DataFrame) -> Split:
+    return splits.per_user_cut(events, 0.4) if kind == "per-user" else splits.time_cut(events, 0.4)
+
+
+@pytest.mark.parametrize("kind", ["time", "per-user"])
+@settings(max_examples=40, deadline=None)
+@given(log=logs, flags=st.booleans(), windows=st.integers(1, 5), seed=st.integers(0, 999))
+def test_windows_are_disjoint_and_together_the_one_tested_part(
+    kind: str,
+    log: list,  # type: ignore[type-arg]
+    flags: bool,
+    windows: int,
+    seed: int,
+) -> None:
+    events = events_of(log, flags)
+    rolled = windows_of(kind, events, windows)
+    shuffled = events.sample(fraction=1.0, shuffle=True, seed=seed)
+    assert windows_of(kind, shuffled, windows) == rolled
+    whole = splits.sides(whole_of(kind, events), events)
+    sides = [splits.sides(split, events) for split in rolled]
+    for number, (split, side) in enumerate(zip(rolled, sides, strict=True)):
+        parts = splits.apply(split, events)
+        assert same(parts, splits.apply(split, shuffled))
+        assert parts.train.equals(events.filter(side == "train"))
+        # Everything before the window is learned from, and everything after it is nowhere.
+        for other in sides[:number]:
+            assert (side.filter(other == "test") == "train").all()
+        for other in sides[number + 1 :]:
+            assert (side.filter(other == "test") == "later").all()
+        if kind == "time":
+            assert (parts.train["timestamp"] < split.cut).all()
+            later = events.filter(side == "later")["timestamp"]
+            assert (later >= split.end).all() if split.end else later.is_empty()
+    tested = [pl.Series([side[row] == "test" for side in sides]).sum() for row in range(events.height)]
+    assert tested == (whole == "test").cast(pl.Int64).to_list()
+    pairs = [row for split in rolled for row in splits.apply(split, events).test.rows()]
+    single = splits.apply(whole_of(kind, events), events).test.rows()
+    if flags:
+        assert set(pairs) <= set(single)
+    else:
+        assert sorted(pairs) == single, "each right answer is asked for once, when it is new"
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(10, 80), windows=st.integers(1, 5))
+def test_windows_of_distinct_instants_hold_equal_numbers_of_events(n: int, windows: int) -> None:
+    events = events_of([("u", "a", hour, True, True) for hour in range(n)], flags=False)
+    rolled = splits.rolling_time(events, 0.5, windows)
+    counts = [int((splits.sides(split, events) == "test").sum()) for split in rolled]
+    assert len(counts) == windows and max(counts) - min(counts) <= 1 and sum(counts) == n - n // 2
+
+
+@settings(max_examples=80, deadline=None)
+@given(log=logs, share=st.floats(0.05, 0.95))
+def test_a_random_split_keeps_all_events_of_a_pair_together(log: list, share: float) -> None:  # type: ignore[type-arg]
+    events = events_of(log, flags=False)
+    sided = events.with_columns(splits.sides(splits.random_pairs(events, share), events))
+    assert (sided.group_by("user_id", "item_id").agg(pl.col("side").n_unique())["side"] == 1).all()
+    assert (sided.filter(pl.col("item_id").is_null())["side"] == "train").all()
+    # A larger share tests what a smaller one does and more, and other users' events move nothing.
+    more = splits.sides(splits.random_pairs(events, min(share + 0.04, 0.99)), events)
+    assert ((more == "test") | (sided["side"] == "train")).all()
+    others = events.filter(pl.col("user_id") != "u")
+    if others["item_id"].count():
+        alone = splits.sides(splits.random_pairs(others, share), others)
+        assert alone.equals(sided.filter(pl.col("user_id") != "u")["side"])
 
 
 @settings(max_examples=100, deadline=None)
