@@ -201,13 +201,16 @@ class Workspace:
         time_limit: float | None = None,
         as_of: Moment = None,
         wait: float = 0.0,
+        words: Sequence[str] | None = None,
     ) -> TrainReport:
         """Train the models named, or what fits `time_limit` (seconds), and serve the best; see `feedback.training`."""
         from persona_cli.feedback.training import train
 
-        with runs.recording(self.home, ["train", *models]) as run:
+        with runs.recording(self.home, words or ["train", *models]) as run:
             report = train(self.home, models, settings or {}, time_limit, moment_of(as_of), wait)
-            run.counts = {"users": report.users, "items": report.items, "latest": report.latest}
+            run.counts |= {"users": report.users, "items": report.items, "events": report.events}
+            run.counts |= {"latest": report.latest, "skipped": report.skipped}
+            run.counts["models"] = [f"{one.model}/{one.version}" for one in report.models]
         return report
 
     def models(self) -> pl.DataFrame:

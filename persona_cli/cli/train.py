@@ -64,21 +64,16 @@ def train(
     persona train --model ease --set lambda=300
     persona train --model knn --model ease --as-of 2026-03-01
     """
-    from persona_cli.feedback.training import train as learn
+    from persona_cli.api import Workspace
     from persona_cli.workspace.declarations import seconds
-    from persona_cli.workspace.moments import parse_moment
-    from persona_cli.workspace.runs import recording
 
     try:
         limit = None if time_limit is None else seconds(time_limit)
     except ValueError as error:
         raise UsageError(f"--time-limit is {time_limit!r}; expected {error}") from error
-    home = locate_home()
-    moment = None if as_of is None else parse_moment(as_of)
-    with recording(home, invocation.words) as run:
-        report = learn(home, model or (), pairs(settings), limit, moment, wait)
-        run.counts |= {"users": report.users, "items": report.items, "events": report.events, "latest": report.latest}
-        run.counts |= {"models": [f"{one.model}/{one.version}" for one in report.models], "skipped": report.skipped}
+    report = Workspace.of(locate_home()).train(
+        *(model or ()), settings=pairs(settings), time_limit=limit, as_of=as_of, wait=wait, words=invocation.words
+    )
     for name, reason in report.skipped.items():
         warn(f"{name} was not trained: {reason}")
     if as_json:
