@@ -1,0 +1,301 @@
+"""What a filter is made of: columns, literals, comparisons and their combinations, each with two meanings.
+
+`expression()` is the polars expression over a whole frame, `value(row)` the definition on one row as a mapping; None
+stands for null in both. The logic is SQL's, with three values: a comparison with null is null, `false and null` is
+false, `true or null` is true, and null is not true. What is not a number (NaN) is null, and so is a division by zero.
+
+Kinds: text; whole and number (64 bits each, a calculation is a number); flag (true or false: every condition is one);
+time (an instant, microseconds, UTC; a naive time is read as UTC, a date as its first instant).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Kind = Literal["text", "whole", "number", "flag", "time"]
+Row = Mapping[str, Any]
+Shape = Literal["plain", "naive", "date"]
+"""How a column of times is stored; the others are plain."""
+
+
+class Term(Protocol):
+    """A part of a filter that has a value on every row."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    def expression(self) -> pl.Expr:
+        """The value on all rows of a frame, of the polars type that belongs to the kind."""
+        ...
+
+    def value(self, row: Row) -> Any:
+        """The value on one row; None is null."""
+        ...
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    kind: Kind
+    shape: Shape = "plain"
+
+    def expression(self) -> pl.Expr:
+        import polars as pl
+
+        column = pl.col(self.name)
+        if self.kind == "time":
+            if self.shape == "plain":
+                return column.cast(pl.Datetime("us", "UTC"))
+            return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        if self.kind == "number":
+            return column.cast(pl.Float64).fill_nan(None)
+        return column.cast({"text": pl.String, "whole": pl.Int64, "flag": pl.Boolean}[self.kind])
+
+    def value(self, row: Row) -> Any:
+        found = row[self.name]
+        if found is None or (isinstance(found, float) and math.isnan(found)):
+            return None
+        if self.kind == "number":
+            return float(found)
+        return _instant(found) if self.kind == "time" else found
+
+
+@dataclass(frozen=True)
+class Constant:
+    content: str | int | float | bool | datetime
+    kind: Kind
+
+    def expression(self) -> pl.Expr:
+        import polars as pl
+
+        return pl.lit(self.content, dtype=_types()[self.kind])
+
+    def value(self, row: Row) -> Any:
+        return self.content
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """left op right of two numbers."""
+
+    op: Literal["+", "-", "*", "/"]
+    left: Term
+    right: Term
+    kind: Kind = "number"
+
+    def expression(self) -> pl.Expr:
+        return self._raw().fill_nan(None)
+
+    def _raw(self) -> pl.Expr:
+        """With NaN in place: what fills it names its input twice, which would double with every step."""
+        import polars as pl
+
+        left, right = (
+            side._raw() if isinstance(side, Calculation) else side.expression().cast(pl.Float64)
+            for side in (self.left, self.right)
+        )
+        if self.op == "/":
+            return left / right.replace(0.0, None)
+        return left + right if self.op == "+" else left - right if self.op == "-" else left * right
+
+    def value(self, row: Row) -> Any:
+        left, right = self.left.value(row), self.right.value(row)
+        if left is None or right is None or (self.op == "/" and right == 0):
+            return None
+        a, b = float(left), float(right)
+        found = a + b if self.op == "+" else a - b if self.op == "-" else a * b if self.op == "*" else a / b
+        return None if math.isnan(found) else found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """left op right of the same kind, or of two numbers."""
+
+    op: Literal["=", "<>", "<", "<=", ">", ">="]
+    left: Term
+    right: Term
+    kind: Kind = "flag"
+
+    def expression(self) -> pl.Expr:
+        left, right = self.left.expression(), self.right.expression()
+        return {
+            "=": left == right,
+            "<>": left != right,
+            "<": left < right,
+            "<=": left <= right,
+            ">": left > right,
+            ">=": left >= right,
+        }[self.op]
+
+    def value(self, row: Row) -> Any:
+        left, right = self.left.value(row), self.right.value(row)
+        if left is None or right is None:
+            return None
+        if "number" in (self.left.kind, self.right.kind):
+            left, right = float(left), float(right)
+        return {
+            "=": left == right,
+            "<>": left != right,
+            "<": left < right,
+            "<=": left <= right,
+            ">": left > right,
+            ">=": left >= right,
+        }[self.op]
+
+
+@dataclass(frozen=True)
+class Among:
+    """Whether the term equals one of the constants, all of its kind or all numbers."""
+
+    term: Term
+    constants: tuple[Constant, ...]
+    kind: Kind = "flag"
+
+    @property
+    def _kind(self) -> Kind:
+        return "number" if any(one.kind == "number" for one in (self.term, *self.constants)) else self.term.kind
+
+    def expression(self) -> pl.Expr:
+        import polars as pl
+
+        dtype = _types()[self._kind]
+        contents = [float(one.content) if self._kind == "number" else one.content for one in self.constants]  # type: ignore[arg-type]
+        return self.term.expression().cast(dtype).is_in(pl.Series(contents, dtype=dtype).implode())
+
+    def value(self, row: Row) -> Any:
+        found = self.term.value(row)
+        if found is None:
+            return None
+        if self._kind == "number":
+            return float(found) in [float(one.content) for one in self.constants]  # type: ignore[arg-type]
+        return found in [one.content for one in self.constants]
+
+
+@dataclass(frozen=True)
+class Like:
+    """Whether the whole text matches the pattern: % stands for any text, _ for one character, case counts."""
+
+    term: Term
+    pattern: str
+    kind: Kind = "flag"
+
+    def expression(self) -> pl.Expr:
+        parts = {"%": ".*", "_": "."}
+        # Everything else by its code: nothing in a pattern has another meaning to the engine of regular expressions.
+        body = "".join(parts.get(letter) or f"\\x{{{ord(letter):x}}}" for letter in self.pattern)
+        return self.term.expression().str.contains(f"(?s)^{body}$")
+
+    def value(self, row: Row) -> Any:
+        found = self.term.value(row)
+        return None if found is None else matches(found, self.pattern)
+
+
+@dataclass(frozen=True)
+class IsNull:
+    term: Term
+    kind: Kind = "flag"
+
+    def expression(self) -> pl.Expr:
+        return self.term.expression().is_null()
+
+    def value(self, row: Row) -> Any:
+        return self.term.value(row) is None
+
+
+@dataclass(frozen=True)
+class Not:
+    term: Term
+    kind: Kind = "flag"
+
+    def expression(self) -> pl.Expr:
+        return ~self.term.expression()
+
+    def value(self, row: Row) -> Any:
+        found = self.term.value(row)
+        return None if found is None else not found
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Conditions joined by `and` (all must be true) or by `or` (one must be)."""
+
+    word: Literal["and", "or"]
+    terms: tuple[Term, ...]
+    kind: Kind = "flag"
+
+    def expression(self) -> pl.Expr:
+        import polars as pl
+
+        joined = pl.all_horizontal if self.word == "and" else pl.any_horizontal  # both know three values
+        return joined([term.expression() for term in self.terms])
+
+    def value(self, row: Row) -> Any:
+        found = [term.value(row) for term in self.terms]
+        decisive = self.word == "or"
+        if decisive in found:
+            return decisive
+        return None if None in found else not decisive
+
+
+def matches(text: str, pattern: str) -> bool:
+    """SQL's LIKE without an escape character, by going back to the last % only."""
+    at = place = 0
+    star, resume = -1, 0
+    while at < len(text):
+        if place < len(pattern) and pattern[place] == "%":
+            star, resume = place, at
+            place += 1
+        elif place < len(pattern) and pattern[place] in ("_", text[at]):
+            place += 1
+            at += 1
+        elif star >= 0:
+            resume += 1
+            at, place = resume, star + 1
+        else:
+            return False
+    return not pattern[place:].strip("%")
+
+
+def column_of(name: str, declared: pl.DataType | str) -> Column | None:
+    """The column of a declared type: the name of a kind, or a polars type; None for types that no filter reads."""
+    if isinstance(declared, str):
+        kinds: Sequence[Kind] = ("text", "whole", "number", "flag", "time")
+        return next((Column(name, kind) for kind in kinds if kind == declared), None)
+    import polars as pl
+
+    if declared in (pl.UInt64, pl.Int128, pl.UInt128) or declared.is_float() or declared.is_decimal():
+        return Column(name, "number")
+    if declared.is_integer():
+        return Column(name, "whole")
+    if declared == pl.Date:
+        return Column(name, "time", "date")
+    if isinstance(declared, pl.Datetime):
+        return Column(name, "time", "naive" if declared.time_zone is None else "plain")
+    if declared in (pl.String, pl.Categorical, pl.Enum):
+        return Column(name, "text")
+    return Column(name, "flag") if declared == pl.Boolean else None
+
+
+def _types() -> dict[Kind, pl.DataType]:
+    import polars as pl
+
+    return {
+        "text": pl.String(),
+        "whole": pl.Int64(),
+        "number": pl.Float64(),
+        "flag": pl.Boolean(),
+        "time": pl.Datetime("us", "UTC"),
+    }
+
+
+def _instant(given: date) -> datetime:
+    if not isinstance(given, datetime):
+        return datetime(given.year, given.month, given.day, tzinfo=UTC)
+    return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
