@@ -1,45 +1,52 @@
-"""Which model to serve: compared on what happened after a cut, the simpler one kept unless another is clearly better.
+"""Which model to serve: compared at several past cuts, the simpler one kept unless another wins at all of them.
 
 Few degrees of freedom, so that little can be overfitted: one individual model of those that fit the time, and one
-number, the evidence of the layered model, out of five. All are learned from the same events before the cut and ranked
-for the same users; "clearly better" is a paired 95 % interval of NDCG@20 that lies above 0.
+number, the evidence of the layered model, out of five. A single cut misleads: what is ahead there by a property of that
+cut alone is behind in the future. So a candidate takes the place of a simpler one only where it is
+
+    clearly better    the paired interval of NDCG@20 over users, each user's mean over the cuts, lies above 0; its level
+                      is 95 % over all that is tried at once (Bonferroni)
+    steady            its mean is the higher one at every cut
+
+Else the simpler one stays: the popular list instead of a model, the first model instead of the next, the evidence by
+rule instead of a number.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from persona_cli.errors import MissingInput
 from persona_cli.evaluation import exams
-from persona_cli.evaluation.asking import asked
+from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, difference_intervals, mean_interval
-from persona_cli.evaluation.metrics import per_user
-from persona_cli.evaluation.timelines import stable_hashes
-from persona_cli.models.base import Model
-from persona_cli.models.interactions import interactions
-from persona_cli.models.layered import Layered
-from persona_cli.models.popular import Popular
-from persona_cli.models.preparing import prepare
-from persona_cli.models.ranking import rank
-from persona_cli.models.registry import unfitted
-from persona_cli.profiles.history import fold_history
+from persona_cli.evaluation.rolling import pooled
+from persona_cli.feedback.candidates import METRIC, POPULAR, Judged, Values, around, judged, sampled
+from persona_cli.models.layered import AUTO_EVIDENCE
 from persona_cli.workspace.settings import Settings
 
 EVIDENCE = (0.3, 1.0, 3.0, 10.0, 30.0)
 """What is tried for model.layered.evidence = "auto"."""
 FEW = 100
-"""With fewer users asked no interval can decide, and any gain over the popular list makes lists personal."""
-K = 20
-METRIC = f"ndcg@{K}"
-log = logging.getLogger("persona")
-Values = NDArray[np.float64]
+"""With fewer users asked no interval can decide: any gain over the popular list makes lists personal, at one cut."""
+
+
+class Cut(NamedTuple):
+    """What was found at one cut."""
+
+    headline: str
+    cut: datetime
+    """Models were as of this instant (UTC)."""
+    until: datetime | None
+    """The instant from which events were not asked about; None: the last event was."""
+    users: int
+    figures: dict[str, float]
+    """Mean NDCG@20 of every candidate (`candidates.around`)."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,16 @@ class Choice:
     evidence: float | str
     """model.layered.evidence; "auto" where the rule's value was not clearly worse than another."""
     figures: dict[str, Interval]
-    """NDCG@20 of every model compared, and of `layered` as chosen."""
+    """NDCG@20 of every model compared, and of `layered` as chosen: over users, each user's mean over the cuts."""
     users: int
+    """Different users asked."""
     headline: str
-    """Which cut the models were compared on."""
+    """Which cuts the models were compared at."""
     why: str
+    served: str = POPULAR
+    """The candidate that was chosen, as it is called in `cuts`."""
+    cuts: tuple[Cut, ...] = ()
+    """What was found at each cut, earliest first; none where nothing was compared."""
 
     def validation(self, name: str) -> dict[str, Any] | None:
         """The figure of a model as JSON; None where it was not compared."""
@@ -64,75 +76,133 @@ class Choice:
             return None
         return {"metric": METRIC, **figure._asdict(), "users": self.users}
 
+    def record(self) -> dict[str, Any] | None:
+        """The choice as JSON types, for the manifest of the model that it made; None where nothing was compared.
 
-def choose(events: pl.DataFrame, settings: Settings, names: Sequence[str], tune: bool) -> Choice:
+        metric, individual, served, evidence, users, why, figures {model: {value, low, high}}, and cuts, each with
+        headline, cut, until, users and figures {candidate: mean}. Numbers are rounded to 6 digits.
+        """
+        if not self.cuts:
+            return None
+        return {
+            "metric": METRIC,
+            "individual": self.individual,
+            "served": self.served,
+            "evidence": self.evidence,
+            "users": self.users,
+            "why": self.why,
+            "figures": {
+                name: {bound: None if value is None else round(value, 6) for bound, value in figure._asdict().items()}
+                for name, figure in self.figures.items()
+            },
+            "cuts": [
+                {
+                    "headline": one.headline,
+                    "cut": _text(one.cut),
+                    "until": None if one.until is None else _text(one.until),
+                    "users": one.users,
+                    "figures": {name: round(mean, 6) for name, mean in one.figures.items()},
+                }
+                for one in self.cuts
+            ],
+        }
+
+
+def choose(
+    events: pl.DataFrame, settings: Settings, names: Sequence[str], tune: bool, cuts: int | None = None
+) -> Choice:
     """Compare the individual models `names` (simplest first), alone and layered; `tune` also chooses the evidence.
 
-    `events` are rows of `signal_events`. Raises MissingInput where no cut leaves something to learn and to ask.
+    `events` are rows of `signal_events`. At most `cuts` (default: train.cuts) windows of the last part of the events,
+    and fewer where one of them would ask fewer than 100 users. Every cut fits every model once. Raises MissingInput
+    where no cut leaves something to learn and to ask.
     """
-    exam = _sampled(exams.by_split(events, "time", settings.number("evaluate.test_share")), settings)
-    training = prepare(exam.train, settings, exam.as_of)
-    learned = training.interactions
-    known = learned if exam.known is exam.train else interactions(fold_history(exam.known), settings)
-    roster = asked(exam, known)
+    found = past(events, settings, settings.whole("train.cuts") if cuts is None else cuts)
+    evidence = settings.number_or_word("model.layered.evidence")
+    evidences = [value for value in EVIDENCE if value != AUTO_EVIDENCE] if tune and evidence == "auto" else []
+    results = [judged(exam, settings, names, evidences) for exam in found]
+    return decide(results, names, evidence, evidences, _headline(found))
 
-    def judged(model: Model, fill: Popular | None = None) -> Values:
-        return per_user(rank(model, roster, K, settings, fill=fill), exam.answers, [K])[METRIC].to_numpy()
 
-    popular = Popular.from_settings(settings).fit(training)
-    alone = {"popular": judged(popular)}
-    models: dict[str, Model] = {}
-    layered: dict[str | None, Values] = {None: alone["popular"]}
-    for name in names:
-        log.debug("comparing %s", name)
-        models[name] = unfitted(name, settings).fit(training)
-        alone[name] = judged(models[name], popular)
-        layered[name] = judged(_around(popular, models[name], settings.number_or_word("model.layered.evidence")))
+def past(events: pl.DataFrame, settings: Settings, cuts: int) -> list[Exam]:
+    """The exams at which models are compared: as many of `cuts` as leave each at least `FEW` users, at least one."""
+    share, limit = settings.number("evaluate.test_share"), settings.whole("train.validation_users")
+    for number in range(cuts, 1, -1):
+        try:
+            found = sampled(exams.rolling(events, "time", share, number), limit)
+        except MissingInput:
+            continue
+        if all(len(exam.users) >= FEW for exam in found):
+            return found
+    return sampled(exams.rolling(events, "time", share, 1), limit)
+
+
+def decide(
+    cuts: Sequence[Judged],
+    names: Sequence[str],
+    evidence: float | str = "auto",
+    evidences: Sequence[float] = (),
+    headline: str = "",
+) -> Choice:
+    """The choice between candidates judged at `cuts`; `evidence` is what stands unless one of `evidences` wins."""
+    together = pooled([one.figures for one in cuts])
+    values = {name: together[name].to_numpy() for name in together.columns[1:]}
+    few = together.height < FEW
+
+    def wins(name: str, than: str, tried: int) -> bool:
+        return clearly_better(values[name], values[than], tried) and steady(cuts, name, than)
+
     best: str | None = None
-    said = [f"popular {_shown(layered[None])}"]
+    said = [f"{POPULAR} {_shown(values[POPULAR])}"]
     for name in names:
-        said.append(f"layered around {name} {_shown(layered[name])}")
-        by_mean = best is None and len(roster.users) < FEW and layered[name].mean() > layered[None].mean()
-        if by_mean or clearly_better(layered[name], layered[best]):
+        ours, theirs = around(name), around(best)
+        said.append(f"{ours} {_shown(values[ours])}")
+        by_mean = best is None and few and values[ours].mean() > values[theirs].mean()
+        if by_mean or wins(ours, theirs, len(names)):
             best = name
-    evidence, values = settings.number_or_word("model.layered.evidence"), layered[best]
-    if best is not None and tune and evidence == "auto":
-        evidence, values = _evidence(popular, models[best], values, judged)
-    figures = {name: mean_interval(values) for name, values in (alone | {"layered": values}).items()}
-    why = f"{METRIC} of {len(roster.users):,} users: {', '.join(said)}; "
+    served = around(best)
+    tuned = (
+        max(evidences, key=lambda value: (values[around(best, value)].mean(), -value)) if best and evidences else None
+    )
+    if tuned is not None and wins(around(best, tuned), served, len(evidences)):
+        evidence, served = tuned, around(best, tuned)
+    alone = {name: values[name] for name in (POPULAR, *names)}
+    figures = {name: mean_interval(mine) for name, mine in (alone | {"layered": values[served]}).items()}
+    at = "" if len(cuts) == 1 else f" at {len(cuts)} cuts"
+    why = f"{METRIC} of {together.height:,} users{at}: {', '.join(said)}; "
     why += "nothing is clearly better than the popular list" if best is None else f"{best} is taken"
-    if evidence != settings.number_or_word("model.layered.evidence"):
-        why += f" with evidence {evidence:g} ({_shown(values)})"
-    return Choice(best, evidence, figures, len(roster.users), exam.headline, why)
+    if best is not None and served != around(best):
+        why += f" with evidence {evidence:g} ({_shown(values[served])})"
+    found = tuple(Cut(one.headline, one.cut, one.until, one.figures.height, one.means()) for one in cuts)
+    return Choice(best, evidence, figures, together.height, headline or cuts[-1].headline, why, served, found)
 
 
-def clearly_better(values: Values, than: Values) -> bool:
-    """Whether the paired 95 % interval of the mean difference lies above 0."""
-    low = difference_intervals(values[:, None], than[:, None])[0].low
+def clearly_better(values: Values, than: Values, tried: int = 1) -> bool:
+    """Whether the paired interval of the mean difference lies above 0: 95 % for all of the `tried` comparisons."""
+    low = difference_intervals(values[:, None], than[:, None], level=1.0 - 0.05 / tried)[0].low
     return low is not None and low > 0
 
 
-def _evidence(popular: Popular, individual: Model, by_rule: Values, judged: Any) -> tuple[float | str, Values]:
-    """The best of `EVIDENCE` if clearly better than the rule, with its figures."""
-    tried = [(value, judged(_around(popular, individual, value))) for value in EVIDENCE]
-    value, values = max(tried, key=lambda one: (float(one[1].mean()), -one[0]))
-    return (value, values) if clearly_better(values, by_rule) else ("auto", by_rule)
+def steady(cuts: Sequence[Judged], name: str, than: str) -> bool:
+    """Whether the mean of candidate `name` is above that of `than` at every cut."""
+    return all(float(one.values(name).mean()) > float(one.values(than).mean()) for one in cuts)
 
 
-def _around(popular: Popular, individual: Model, evidence: float | str) -> Layered:
-    return Layered(popular, individual, evidence).joined()
-
-
-def _sampled(exam: exams.Exam, settings: Settings) -> exams.Exam:
-    """The exam with at most train.validation_users users: those whose ids have the smallest hashes."""
-    users, limit = exam.users, settings.whole("train.validation_users")
-    if len(users) <= limit:
-        return exam
-    chosen = users.gather(np.sort(np.argsort(stable_hashes(users, "validation"), kind="stable")[:limit]))
-    answers = exam.answers.filter(pl.col("user_id").is_in(chosen.implode()))
-    exclude = exam.exclude.filter(pl.col("user_id").is_in(chosen.implode()))
-    return dataclasses.replace(exam, answers=answers, exclude=exclude)
+def _headline(found: Sequence[Exam]) -> str:
+    """All cuts in one sentence."""
+    if len(found) == 1:
+        return found[0].headline
+    if found[0].split["kind"] == "time":
+        moments = ", ".join(f"{exam.as_of:%Y-%m-%d %H:%M:%S}" for exam in found)
+        return (
+            f"{len(found)} cuts in time: trained before {moments} UTC, each tested on what followed until the next one"
+        )
+    return f"{len(found)} cuts, the last of them: {found[-1].headline}"
 
 
 def _shown(values: Values) -> str:
     return f"{float(values.mean()):.4f}"
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

@@ -107,6 +107,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("recommend.consumed_by", "texts", ("*",), 'Event types after which an item is not shown again; "*" = all.'),
     Setting("train.time_limit", "duration", "5m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
     Setting("train.validation_users", "whole", 2000, "Users on whom models are compared.", 1),
+    Setting("train.cuts", "whole", 2, "Past cuts at which models are compared; fewer if users or time are few.", 1, 10),
     Setting("train.keep", "whole", 5, "Versions of a model that are kept; what is served always is.", 1),
     Setting("model.popular.half_life_days", "number", 30.0, "Popularity halves in this many days; 0 = never.", 0),
     Setting("model.popular.context_weight", "number", 100.0, "Events at which a context weighs as much as all.", 0),

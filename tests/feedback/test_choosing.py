@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from shop import START, add, shop
+from shop import START, add, clicks, shop
 
 from persona_cli.errors import MissingInput
 from persona_cli.feedback import choosing
-from persona_cli.feedback.choosing import EVIDENCE, METRIC, choose, clearly_better
+from persona_cli.feedback.candidates import METRIC, Judged, around
+from persona_cli.feedback.choosing import EVIDENCE, choose, clearly_better, decide
 from persona_cli.profiles.history import signal_events
 from persona_cli.workspace.home import Home, create
 
@@ -93,3 +96,124 @@ def test_clearly_better_is_paired_and_strict() -> None:
     assert not clearly_better(base, base)
     assert not clearly_better(base - 0.01, base)
     assert not clearly_better(np.where(np.arange(200) % 2, base + 0.5, base - 0.49), base), "a gain by luck is not"
+
+
+def cut(number: int, users: range = range(400), **means: float) -> Judged:
+    """One cut with candidates of these means: noise common to all candidates of a user, and some of their own."""
+    draws = np.random.default_rng(number)
+    ids = [f"u{user:04d}" for user in users]
+    common = draws.normal(0.0, 0.1, len(ids))
+    columns = {
+        name: common + mean + (own := draws.normal(0.0, 0.05, len(ids))) - own.mean() - common.mean()
+        for name, mean in means.items()
+    }
+    moment = START + timedelta(weeks=number)
+    return Judged(f"cut {number}", moment, moment + timedelta(weeks=1), pl.DataFrame({"user_id": ids, **columns}))
+
+
+def figures(popular: float, knn: float, ease: float, **tuned: float) -> dict[str, float]:
+    layered = {around("knn"): knn, around("ease"): ease}
+    return {"popular": popular, "knn": knn, "ease": ease, **layered, **tuned}
+
+
+def test_a_planted_winner_at_every_cut_is_taken() -> None:
+    cuts = [cut(number, **figures(0.1, 0.12, 0.14)) for number in range(3)]
+    choice = decide(cuts, ["knn", "ease"], headline="three cuts")
+    assert (choice.individual, choice.served, choice.users, choice.headline) == (
+        *("ease", "layered around ease"),
+        *(400, "three cuts"),
+    )
+    assert choice.figures["layered"].value == pytest.approx(0.14)
+    assert "of 400 users at 3 cuts" in choice.why
+
+
+def test_what_is_better_at_one_cut_only_is_not_taken() -> None:
+    """Far ahead at one cut, a little behind at the other: clearly better in the mean, but not steady."""
+    lucky, other = cut(0, **figures(0.1, 0.14, 0.24)), cut(1, **figures(0.1, 0.14, 0.135))
+    assert decide([lucky], ["knn", "ease"]).individual == "ease", "one cut alone misleads"
+    choice = decide([lucky, other], ["knn", "ease"])
+    assert choice.figures["ease"].value > choice.figures["knn"].value + 0.04
+    assert choice.individual == "knn"
+    assert decide([cut(0, **figures(0.1, 0.2, 0.2)), cut(1, **figures(0.1, 0.09, 0.09))], ["knn"]).individual is None
+
+
+def test_noise_is_not_taken_for_a_winner() -> None:
+    """300 times two equal models at two cuts: the second takes the place of the first in at most 2.5 % of them."""
+    taken = 0
+    for seed in range(300):
+        draws = np.random.default_rng(seed)
+        cuts = []
+        for number in range(2):
+            values = draws.normal(0.1, 0.05, (3, 300)) + draws.normal(0.0, 0.1, 300)
+            values[0] -= 0.1
+            columns = dict(zip(("popular", around("knn"), around("ease")), values, strict=True))
+            frame = pl.DataFrame({"user_id": [f"u{user}" for user in range(300)], **columns}).sort("user_id")
+            frame = frame.with_columns(knn=around("knn"), ease=around("ease"))
+            cuts.append(Judged(f"cut {number}", START, None, frame))
+        choice = decide(cuts, ["knn", "ease"])
+        assert choice.individual is not None
+        taken += choice.individual == "ease"
+    assert taken <= 300 * 0.025 + 2 * (300 * 0.025 * 0.975) ** 0.5
+
+
+def test_people_who_are_asked_again_and_again_are_no_more_evidence() -> None:
+    """Ten cuts that repeat the same users with the same figures: as sure as one cut is, and no more."""
+    one = cut(0, range(200), **figures(0.1, 0.104, 0.1))
+    repeated = [one] * 10
+    assert not clearly_better(one.values(around("knn")), one.values("popular"))
+    assert decide([one], ["knn"]).individual is None
+    assert decide(repeated, ["knn"]).individual is None
+    assert decide(repeated, ["knn"]).figures["knn"] == pytest.approx(decide([one], ["knn"]).figures["knn"])
+
+
+def test_evidence_is_tuned_by_the_same_rule() -> None:
+    steady = [
+        cut(number, **figures(0.1, 0.14, 0.1, **{around("knn", 3.0): 0.16, around("knn", 10.0): 0.15}))
+        for number in range(2)
+    ]
+    choice = decide(steady, ["knn"], "auto", [3.0, 10.0])
+    assert (choice.evidence, choice.served) == (3.0, "layered around knn, evidence 3")
+    assert choice.figures["layered"].value == pytest.approx(0.16) and "with evidence 3 (0.1600)" in choice.why
+    lucky = [
+        cut(number, **figures(0.1, 0.14, 0.1, **{around("knn", 3.0): mean})) for number, mean in enumerate((0.2, 0.139))
+    ]
+    assert decide(lucky, ["knn"], "auto", [3.0]).evidence == "auto"
+
+
+def many(root: Path, n_users: int) -> Home:
+    """A shop with as many users as every cut needs."""
+    home = create(root)
+    rows = [
+        {"user_id": f"u{number:03d}", "item_id": item, "timestamp": START + timedelta(weeks=week, minutes=number)}
+        for number in range(n_users)
+        for week, item in enumerate(clicks(number))
+    ]
+    add(home, rows)
+    return home
+
+
+def test_models_are_compared_at_the_cuts_asked_for_and_the_record_says_how(tmp_path: Path) -> None:
+    home = many(tmp_path / "many", 140)
+    choice = choose(events(home), home.settings, ["knn"], tune=True, cuts=2)
+    first, second = choice.cuts
+    assert first.until == second.cut and second.until is None
+    assert first.users >= choosing.FEW and second.users >= choosing.FEW
+    assert "2 cuts in time: trained before 2026-" in choice.headline
+    record = choice.record()
+    assert record is not None and json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["served"] == choice.served and record["users"] == choice.users <= 140
+    assert record["served"] in record["cuts"][0]["figures"] and record["cuts"][1]["until"] is None
+    assert len(choose(events(home), home.settings, ["knn"], tune=False, cuts=1).cuts) == 1
+    default = choose(events(home), home.settings, ["knn"], tune=True)
+    assert default == choose(events(home), home.settings, ["knn"], True, home.settings.whole("train.cuts"))
+
+
+def test_with_few_users_there_are_fewer_cuts(home: Home) -> None:
+    assert len(choose(events(home), home.settings, ["knn"], tune=False, cuts=3).cuts) == 1
+
+
+def test_at_several_cuts_no_more_users_are_asked_than_at_one(tmp_path: Path) -> None:
+    home = many(tmp_path / "many", 140)
+    settings = home.settings.with_flags({"train.validation_users": 120})
+    choice = choose(events(home), settings, ["knn"], tune=False, cuts=2)
+    assert choice.users == 120 and len(choice.cuts) == 2
