@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,8 @@ _LARGEST_BLOCK = 2048
 _BYTES_A_CELL = 20
 # A filled entry stays strictly below what the model itself has chosen.
 _BELOW = np.float32(0.999)
+_LIST = {"user_id": pl.String, "item_id": pl.String, "rank": pl.Int64, "score": pl.Float64}
+_TIES = {"user_id": pl.String, "tied": pl.Int64, "tied_relevant": pl.Int64}
 
 
 class Asked(Protocol):
@@ -59,6 +61,10 @@ class Lists:
     """Positions in the vocabulary, best first (n_users, k')."""
     scores: Floats
     """Their scores; -inf from the end of a list that is shorter than k' on (n_users, k')."""
+    tied: NDArray[np.int64] | None = None
+    """Items with the score of the list's last entry, where some did not come into the list, else 0 (n_users,)."""
+    tied_relevant: NDArray[np.int64] | None = None
+    """How many of them are relevant (n_users,)."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -89,8 +95,33 @@ def rank(
     """The k best items of every user asked: user_id, item_id, rank (from 1), score Float64; see `ranking`."""
     made = ranking(model, asked, k, settings, fill=fill, only=only, never=never, block=block)
     parts = [as_frame(lists, made.vocabulary, asked.users) for lists in made.blocks]
-    empty = {"user_id": pl.String, "item_id": pl.String, "rank": pl.Int64, "score": pl.Float64}
-    return pl.concat(parts) if parts else pl.DataFrame(schema=empty)
+    return pl.concat([pl.DataFrame(schema=_LIST), *parts])
+
+
+def ranked_with_ties(
+    model: Model,
+    asked: Asked,
+    k: int,
+    settings: Settings,
+    relevant: pl.DataFrame,
+    *,
+    fill: Popular | None = None,
+    only: pl.Series | pl.DataFrame | None = None,
+    never: pl.Series | None = None,
+    block: int | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The lists of `rank`, and the ties that their ends cut through: user_id, tied, tied_relevant.
+
+    A user has a row there if items that could have been shown have the score of the last entry and are not in the
+    list: item_id decided. `tied` counts the items with that score, those of the list included; `tied_relevant` those
+    among them that are in `relevant` (user_id, item_id).
+    """
+    made = ranking(model, asked, k, settings, fill=fill, only=only, never=never, block=block, relevant=relevant)
+    lists, ties = [pl.DataFrame(schema=_LIST)], [pl.DataFrame(schema=_TIES)]
+    for part in made.blocks:
+        lists.append(as_frame(part, made.vocabulary, asked.users))
+        ties.append(_ties_frame(part, asked.users))
+    return pl.concat(lists), pl.concat(ties)
 
 
 def ranking(
@@ -103,6 +134,7 @@ def ranking(
     only: pl.Series | pl.DataFrame | None = None,
     never: pl.Series | None = None,
     block: int | None = None,
+    relevant: pl.DataFrame | None = None,
 ) -> Ranking:
     """Rank items for the users asked, by score and then by item_id.
 
@@ -111,12 +143,13 @@ def ranking(
     only    rank exactly these items (ids), or these pairs (user_id, item_id); an item that no model knows scores 0
     never   items that no list may hold
     block   users a block; default: by compute.memory_gb
+    relevant    pairs (user_id, item_id) to be counted among what ties with the last entry; None: no ties are looked for
 
     Whatever is given, excluded items are in no list.
     """
     vocabulary = _vocabulary(model, fill, only)
     threads = settings.whole("compute.threads") or os.cpu_count() or 1
-    task = _Task(model, asked, k, settings, vocabulary, fill, only, never)
+    task = _Task(model, asked, k, settings, vocabulary, fill, only, never, relevant)
     size = block or _block_size(max(len(vocabulary), len(model.items)), threads, settings.number("compute.memory_gb"))
     starts = range(0, len(asked.users), size)
     return Ranking(vocabulary, _in_order(task, starts, size, min(threads, len(starts))))
@@ -136,6 +169,29 @@ def as_frame(lists: Lists, vocabulary: pl.Series, users: pl.Series) -> pl.DataFr
     )
 
 
+def _ties_frame(lists: Lists, users: pl.Series) -> pl.DataFrame:
+    """Ties across the ends as rows: user_id, tied, tied_relevant."""
+    assert lists.tied is not None and lists.tied_relevant is not None
+    rows = np.flatnonzero(lists.tied)
+    return pl.DataFrame(
+        {
+            "user_id": users.gather(lists.start + rows),
+            "tied": lists.tied[rows],
+            "tied_relevant": lists.tied_relevant[rows],
+        },
+        schema=_TIES,
+    )
+
+
+class _Best(NamedTuple):
+    """Lists under way, as `Lists` has them."""
+
+    places: Positions
+    scores: Floats
+    tied: NDArray[np.int64] | None
+    tied_relevant: NDArray[np.int64] | None
+
+
 class _Task:
     """What every block needs, made once."""
 
@@ -149,6 +205,7 @@ class _Task:
         fill: Popular | None,
         only: pl.Series | pl.DataFrame | None,
         never: pl.Series | None,
+        relevant: pl.DataFrame | None,
     ) -> None:
         self.model, self.k, self.fill = model, k, fill
         self.histories = asked.histories(model.items, settings)
@@ -161,36 +218,58 @@ class _Task:
         self.closed_here = _places(never, model.items)
         self.allowed = pair_matrix(only, asked.users, vocabulary) if isinstance(only, pl.DataFrame) else None
         self.fill_places = None if fill is None else positions(fill.items, vocabulary)
+        self.relevant = None if relevant is None else pair_matrix(relevant, asked.users, vocabulary)
+        self.relevant_here = None if relevant is None else pair_matrix(relevant, asked.users, model.items)
 
     def __call__(self, start: int, stop: int) -> Lists:
-        part = self.histories.block(start, stop)
+        part, users = self.histories.block(start, stop), np.arange(start, stop)
         scores = model_scores(self.model, part, self.hidden[start:stop])
         if self.candidates:
             full = self._spread(scores, part.context)
-            self._close(full, slice(start, stop))
-            return Lists(start, *topk(full, self.k))
+            self._close(full, users)
+            return Lists(start, *self._best(full, users, self.k, self.relevant))
         _hide(scores, self.hidden[start:stop])
         scores[:, self.closed_here] = -np.inf
-        best, values = topk(scores, self.k)
+        found = self._best(scores, users, self.k, self.relevant_here)
         if self.fill is None:
-            return Lists(start, best, values)
-        return self._filled(start, scores, self.places[best], values, part.context)
+            return Lists(start, *found)
+        return self._filled(start, scores, found._replace(places=self.places[found.places]), part.context)
 
-    def _filled(self, start: int, scores: Floats, best: Positions, values: Floats, context: pl.DataFrame) -> Lists:
+    def _filled(self, start: int, scores: Floats, own: _Best, context: pl.DataFrame) -> Lists:
         """The lists, with those that the model cannot fill with positive scores ranked anew with the popular part."""
         width = min(self.k, self.n_items)
-        if best.shape[1] == width:
-            short = np.flatnonzero(values[:, -1] <= 0) if width else np.zeros(0, dtype=np.int64)
+        n_users, there = own.places.shape
+        if there == width:
+            short = np.flatnonzero(own.scores[:, -1] <= 0) if width else np.zeros(0, dtype=np.int64)
         else:
-            short = np.arange(len(scores))
-        places = np.zeros((len(scores), width), dtype=np.int64)
-        found = np.full((len(scores), width), -np.inf, dtype=np.float32)
-        places[:, : best.shape[1]], found[:, : best.shape[1]] = best, values
+            short = np.arange(n_users)
+        places = np.zeros((n_users, width), dtype=np.int64)
+        found = np.full((n_users, width), -np.inf, dtype=np.float32)
+        places[:, :there], found[:, :there] = own.places, own.scores
         if len(short):
             full = self._spread(scores[short], context[short])
             self._close(full, start + short)
-            places[short], found[short] = topk(full, width)
-        return Lists(start, places, found)
+            anew = self._best(full, start + short, width, self.relevant)
+            places[short], found[short] = anew.places, anew.scores
+            for ours, theirs in ((own.tied, anew.tied), (own.tied_relevant, anew.tied_relevant)):
+                if ours is not None and theirs is not None:
+                    ours[short] = theirs
+        return Lists(start, places, found, own.tied, own.tied_relevant)
+
+    def _best(self, scores: Floats, users: NDArray[np.int64], k: int, relevant: sparse.csr_array | None) -> _Best:
+        """The k best of each row, and the ties across their ends where `relevant` is given, over the same columns."""
+        n_users, n_items = scores.shape
+        if relevant is None:
+            return _Best(*topk(scores, k), None, None)
+        places, values = topk(scores, k + 1)  # one more shows whether the end cuts through a tie
+        tied, right = np.zeros(n_users, dtype=np.int64), np.zeros(n_users, dtype=np.int64)
+        if 0 < k < n_items:
+            cut = np.flatnonzero((values[:, k] == values[:, k - 1]) & (values[:, k] > -np.inf))
+            for row in cut:
+                own = relevant.indices[relevant.indptr[users[row]] : relevant.indptr[users[row] + 1]]
+                tied[row] = np.count_nonzero(scores[row] == values[row, k])
+                right[row] = np.count_nonzero(scores[row, own] == values[row, k])
+        return _Best(places[:, :k], values[:, :k], tied, right)
 
     def _spread(self, scores: Floats, context: pl.DataFrame) -> Floats:
         """Scores over the vocabulary that is ranked, the popular part put where the model says nothing (n, n_items)."""
