@@ -1,56 +1,62 @@
-"""An evaluation in words: tables for people, flat records for CSV and Parquet, and what the markers mean."""
+"""An evaluation for people to read from top to bottom, and as flat records for CSV and Parquet.
+
+What was asked; whether it leaks; for each k one table of models and baselines; for the largest k also what the lists
+are like beyond accuracy; then what the figures come to: comparisons, who is served worse, the trend over cuts, slices,
+other libraries' figures, the online section. A section is there where the result holds it.
+"""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-WIDTH = 100
-_WITH_INTERVALS = ("recall", "ndcg", "precision", "map")
-_VALUES = ("mrr", "hit_rate", "coverage", "novelty", "tie_share")
+from persona_cli.reports import words
+from persona_cli.reports.parts import WIDTH, Part, as_lines
+from persona_cli.reports.words import metric_name
+
+_WITH_INTERVALS = ("recall", "ndcg", "map", "hit_rate")
+_BEYOND = (
+    "precision",
+    "mrr",
+    "coverage",
+    "gini",
+    "novelty",
+    "popularity_lift",
+    "diversity",
+    "category_diversity",
+    "serendipity",
+    "freshness",
+    "category_calibration",
+    "score_calibration",
+    "tie_share",
+)
 _LEADING = "ndcg"
-_NAMES = {"hit_rate": "hit rate", "tie_share": "tie share", "ndcg": "NDCG", "map": "MAP", "mrr": "MRR"}
+
+Result = Mapping[str, Any]
 
 
-def page(result: Mapping[str, Any]) -> list[str]:
-    """Lines for people, at most 100 wide as long as names are short: what was asked, then two tables for each k."""
-    lines = prose(result["split"]["headline"])
-    lines.append(
-        f"{result['users']:,} users asked, {result['test_pairs']:,} right answers, "
-        f"{result['items']:,} items, {result['train_events']:,} events to learn from"
-    )
-    lines += [line for note in result["notes"] for line in prose(note)]
-    models = result["models"]
-    names = [_title(entry) for entry in models]
-    for k in result["k"]:
-        rows = [[f"@{k}", *(_NAMES.get(name, name) for name in _WITH_INTERVALS), f"lift of {_NAMES[_LEADING]}"]]
-        for name, entry in zip(names, models, strict=True):
-            cells = [_plus_minus(entry["metrics"].get(f"{metric}@{k}")) for metric in _WITH_INTERVALS]
-            rows.append([name, *cells, lift_text(entry["lift"].get(f"{_LEADING}@{k}"), entry["model"] == "popular")])
-        lines += ["", *aligned(rows)]
-        rows = [["", *(_NAMES.get(name, name) for name in _VALUES)]]
-        for name, entry in zip(names, models, strict=True):
-            rows.append([name, *(_value(metric, entry["metrics"].get(f"{metric}@{k}")) for metric in _VALUES)])
-        lines += ["", *aligned(rows)]
-    lines += ["", "± half the 95 % interval over users; lift: over popular, paired by user; novelty in bits"]
-    if later := [entry for entry in models if entry["chosen_with_later_data"]]:
-        what = dict.fromkeys(setting for entry in later for setting in entry["chosen"])
-        lines += prose(
-            f"* chosen with data from after the cut: {', '.join(what)}. What that choice gained is in its figures"
-        )
+def page(result: Result) -> list[str]:
+    """Lines for people, at most 100 wide as long as names are short."""
+    return as_lines(parts(result), WIDTH)
+
+
+def parts(result: Result) -> list[Part]:
+    """The page as parts, for plain text and for terminals alike."""
+    found = [Part([result["split"]["headline"], words.counts(result), *words.leak_lines(result), *result["notes"]])]
+    found += [_accuracy(result["models"], k) for k in result["k"]]
+    found.append(_beyond(result["models"], max(result["k"])))
+    marks = (words.within_noise(result), words.chosen_later(result))
+    explained = "± half the 95 % interval over users; lift: over popular, paired by user; novelty in bits"
+    found.append(Part([explained, *(mark for mark in marks if mark)]))
+    for section in (_comparisons, _served_worse, _cuts, _slices, _compat):
+        found += section(result)
     if result.get("online"):
-        lines += ["", *_online(result["online"])]
-    return lines
+        found.append(_online(result["online"]))
+    return [part for part in found if part.prose or part.columns]
 
 
-def prose(text: str) -> list[str]:
-    """A sentence in lines of at most 100."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-
-
-def records(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One flat record a model and metric: model, metric, k, value, low, high, lift, lift_low, lift_high."""
+def records(result: Result) -> list[dict[str, Any]]:
+    """One flat record a model and metric: model, baseline, metric, k, value, low, high, lift, lift_low, lift_high."""
     found = []
     for entry in result["models"]:
         for key, interval in entry["metrics"].items():
@@ -59,6 +65,7 @@ def records(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             found.append(
                 {
                     "model": entry["model"],
+                    "baseline": words.is_baseline(entry),
                     "metric": metric,
                     "k": int(k),
                     **{bound: measured.get(bound) for bound in ("value", "low", "high")},
@@ -70,59 +77,135 @@ def records(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns side by side: the first to the left, the others to the right."""
-    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-    return [
-        "  ".join(
-            text.rjust(width) if c else text.ljust(width)
-            for c, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+def _accuracy(models: Sequence[Result], k: int) -> Part:
+    """The table of one k: a row a model, then the baselines."""
+
+    def row(entry: Result) -> list[str]:
+        cells = [words.plus_minus(metric, entry["metrics"].get(f"{metric}@{k}")) for metric in _WITH_INTERVALS]
+        lift = words.lift_text(entry["lift"].get(f"{_LEADING}@{k}"), entry["model"] == "popular")
+        return [words.title(entry), *cells, lift if entry["lift"] else "-"]
+
+    columns = [f"@{k}", *(metric_name(name) for name in _WITH_INTERVALS), f"lift of {metric_name(_LEADING)}"]
+    return Part(columns=columns, rows=_grouped(models, row))
+
+
+def _beyond(models: Sequence[Result], k: int) -> Part:
+    """The table of the other metrics at one k, with the columns in which something is stated."""
+    shown = list(_BEYOND)
+    if any((entry["metrics"].get(f"tie_share@{k}") or {"value": 0})["value"] > 0 for entry in models):
+        shown.append("ndcg_ties")
+    shown = [name for name in shown if any(entry["metrics"].get(f"{name}@{k}") for entry in models)]
+
+    def row(entry: Result) -> list[str]:
+        measured = [entry["metrics"].get(f"{name}@{k}") or {} for name in shown]
+        return [
+            words.title(entry),
+            *(words.value_text(name, one.get("value")) for name, one in zip(shown, measured, strict=True)),
+        ]
+
+    return Part(columns=[f"@{k}", *map(metric_name, shown)], rows=_grouped(models, row)) if shown else Part()
+
+
+def _grouped(models: Sequence[Result], row: Any) -> list[list[str]]:
+    """Rows of the models, then of the baselines under a heading, which one baseline alone does not need."""
+    own, baselines = words.models_first(models)
+    heading = [["baselines"]] if own and len(baselines) > 1 else []
+    return [*map(row, own), *heading, *map(row, baselines)]
+
+
+def _comparisons(result: Result) -> Iterator[Part]:
+    if found := result.get("comparisons"):
+        lines = [words.comparison(one) for one in found]
+        several = ", corrected for making several comparisons (Holm)" if len(found) > 1 else ""
+        yield Part([*lines, f"paired by user; 95 % intervals; p{several}"])
+
+
+def _served_worse(result: Result) -> Iterator[Part]:
+    """The groups served worse than the rest beyond noise, or that there is none."""
+    found = result.get("served_worse")
+    if not found:
+        return
+    metric = words.leading(result)
+    looked_at = ", ".join(dict.fromkeys(one["segmentation"].replace("_", " ") for one in found))
+    rows = [
+        [
+            one["model"],
+            f"{one['segmentation'].replace('_', ' ')}: {one['group']}",
+            f"{one['users']:,}",
+            words.value_text(metric, one["value"]["value"]),
+            words.value_text(metric, one["rest"]),
+            words.plus_minus(metric, one["difference"], signed=True),
+            words.p_text(one.get("p_holm")),
+        ]
+        for one in found
+        if words.significant(one)
     ]
+    if not rows:
+        yield Part([f"served worse: no group beyond noise (looked at: {looked_at})"])
+        return
+    columns = ["served worse by", "group", "users", metric_name(metric), "the rest", "difference", "p"]
+    yield Part(columns=columns, rows=rows, after=[f"the worst group of each is looked at: {looked_at}"])
 
 
-def lift_text(lift: Mapping[str, Any] | None, is_baseline: bool = False) -> str:
-    """`+123 % (+110…+140)`; an open end is `?`."""
-    if is_baseline:
-        return "-"
-    if lift is None:
-        return "popular has none"
-    low, high = (_percent(lift[bound]) for bound in ("low", "high"))
-    return f"{_percent(lift['value'])} % ({low}…{high})"
+def _cuts(result: Result) -> Iterator[Part]:
+    """The leading metric at each cut, a column a model, and the trend over the cuts."""
+    metric = words.leading(result)
+    cuts = result.get("cuts") or ()
+    trend = [words.trend(one) for one in words.stated_trends(result)]
+    if not cuts:
+        if trend:
+            yield Part(trend)
+        return
+    names = list(dict.fromkeys(entry["model"] for cut in cuts for entry in cut["models"]))
+    rows = []
+    for cut in cuts:
+        at = {entry["model"]: entry["metrics"].get(metric) for entry in cut["models"]}
+        shown = [words.plus_minus(metric, at.get(name)) for name in names]
+        rows.append([words.moment(cut["cut"]), f"{cut['users']:,}", *shown])
+    yield Part(columns=[f"cut, {metric_name(metric)}", "users", *names], rows=rows, after=trend)
 
 
-def _percent(share: float | None) -> str:
-    return "?" if share is None else f"{100 * share:+.1f}" if abs(share) < 0.1 else f"{100 * share:+.0f}"
+def _slices(result: Result) -> Iterator[Part]:
+    k = max(result["k"])
+    for one in result.get("slices") or ():
+        rows = [
+            [
+                entry["model"],
+                *(words.plus_minus(name, entry["metrics"].get(f"{name}@{k}")) for name in _WITH_INTERVALS),
+            ]
+            for entry in one["models"]
+        ]
+        columns = [f"@{k}", *map(metric_name, _WITH_INTERVALS)]
+        yield Part([f"only {one['expression']}: {one['users']:,} users"], columns, rows)
 
 
-def _title(entry: Mapping[str, Any]) -> str:
-    base = f" ({entry['base']})" if entry.get("base") else ""
-    return f"{entry['model']}{base}{' *' if entry['chosen_with_later_data'] else ''}"
+def _compat(result: Result) -> Iterator[Part]:
+    """What other libraries would print, then why, once for each library and metric."""
+    found = result.get("compat")
+    if not found:
+        return
+    rows = [
+        [
+            words.library(one),
+            metric_name(words.compat_key(one)),
+            one["model"],
+            *(words.value_text(one["metric"], one[name]) for name in ("value", "ours")),
+        ]
+        for one in found
+    ]
+    columns = ["as others print it", "metric", "model", "theirs", "ours"]
+    yield Part(columns=columns, rows=rows, after=words.reasons(found))
 
 
-def _plus_minus(interval: Mapping[str, Any] | None) -> str:
-    if interval is None:
-        return "-"
-    if interval["low"] is None or interval["high"] is None:
-        return f"{interval['value']:.4f}"
-    return f"{interval['value']:.4f} ±{(interval['high'] - interval['low']) / 2:.4f}"
-
-
-def _value(metric: str, interval: Mapping[str, Any] | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{interval['value']:.2f}" if metric == "novelty" else f"{interval['value']:.4f}"
-
-
-def _online(section: Mapping[str, Any]) -> list[str]:
+def _online(section: Result) -> Part:
     users = section["users"]
-    lines = [f"online: {users['personalised']:,} personalised users, {users['holdout']:,} in the permanent holdout"]
-    lines += prose(section["why"])
+    said = [
+        f"online: {users['personalised']:,} personalised users, {users['holdout']:,} in the permanent holdout",
+        section["why"],
+    ]
     if not section["compared"]:
-        return lines
-    lines += prose(section["note"])
-    rows = [["a user", "personalised", "holdout", "difference"]]
+        return Part(said)
+    rows = []
     for name, measure in section["measures"].items():
         difference = measure["difference"]
         rows.append(
@@ -134,4 +217,5 @@ def _online(section: Mapping[str, Any]) -> list[str]:
             ]
         )
     named = ", ".join(section["value_events"]) or "none"
-    return [*lines, "", *aligned(rows), f"value events: {named}"]
+    columns = ["a user", "personalised", "holdout", "difference"]
+    return Part([*said, section["note"]], columns, rows, [f"value events: {named}"])
