@@ -180,21 +180,20 @@ def _slices(result: Result) -> Iterator[Part]:
 
 
 def _compat(result: Result) -> Iterator[Part]:
-    """What other libraries would print, then why, once for each library and metric."""
+    """What other libraries would print beside our figures, then why, once for each library and metric."""
     found = result.get("compat")
     if not found:
         return
+    libraries, figures = words.side_by_side(found)
     rows = [
         [
-            words.library(one),
-            metric_name(words.compat_key(one)),
-            one["model"],
-            *(words.value_text(one["metric"], one[name]) for name in ("value", "ours")),
+            f"{metric_name(one.metric)} {one.model}",
+            words.value_text(one.metric, one.ours),
+            *(words.value_text(one.metric, one.theirs.get(name)) for name in libraries),
         ]
-        for one in found
+        for one in figures
     ]
-    columns = ["as others print it", "metric", "model", "theirs", "ours"]
-    yield Part(columns=columns, rows=rows, after=words.reasons(found))
+    yield Part(["the same lists as other libraries print them"], ["", "here", *libraries], rows, words.reasons(found))
 
 
 def _online(section: Result) -> Part:

@@ -165,17 +165,19 @@ def _leakage(result: Entry, lines: list[str]) -> list[Html]:
 
 def _compat(result: Entry) -> list[Html]:
     found = result.get("compat") or ()
+    libraries, figures = words.side_by_side(found)
     rows: list[list[object]] = [
         [
-            words.library(one),
-            metric_name(words.compat_key(one)),
-            one["model"],
-            *(pages.number(one[name], words.value_text(one["metric"], one[name])) for name in ("value", "ours")),
+            metric_name(one.metric),
+            one.model,
+            *(
+                pages.number(value, words.value_text(one.metric, value))
+                for value in (one.ours, *(one.theirs.get(name) for name in libraries))
+            ),
         ]
-        for one in found
+        for one in figures
     ]
-    columns = ["library", "metric", "model", "it would print", "here"]
-    table = pages.table(columns, rows, "the same lists, by the definition of each", words=3)
+    table = pages.table(["metric", "model", "here", *libraries], rows, "the same lists, as each defines it", words=2)
     return [table, pages.listing(words.reasons(found))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Entry = Mapping[str, Any]
 
@@ -177,13 +177,26 @@ def trend(found: Entry) -> str:
     return f"{found['model']}: {metric_name(metric)} changes by {changes} a cut{'' if beyond else ', within noise'}"
 
 
-def library(found: Entry) -> str:
-    """`rectools 0.19`: whose figure it is."""
-    return f"{found['library']} {found['version']}" if found.get("version") else str(found["library"])
+class Figures(NamedTuple):
+    """One metric of one model as persona and as others print it."""
+
+    metric: str
+    model: str
+    ours: float | None
+    theirs: dict[str, float | None]
 
 
-def compat_key(found: Entry) -> str:
-    return str(found["metric"]) if "@" in found["metric"] else f"{found['metric']}@{found['k']}"
+def side_by_side(compat: Sequence[Entry]) -> tuple[list[str], list[Figures]]:
+    """The libraries, such as `rectools 0.19`, and a row for each metric and model, all in the order given."""
+    libraries: dict[str, None] = {}
+    rows: dict[tuple[str, str], Figures] = {}
+    for one in compat:
+        library = f"{one['library']} {one['version']}" if one.get("version") else str(one["library"])
+        libraries[library] = None
+        metric = str(one["metric"]) if "@" in one["metric"] else f"{one['metric']}@{one['k']}"
+        row = rows.setdefault((metric, one["model"]), Figures(metric, one["model"], one["ours"], {}))
+        row.theirs[library] = one["value"]
+    return list(libraries), list(rows.values())
 
 
 def reasons(compat: Sequence[Entry]) -> list[str]:
@@ -266,7 +279,9 @@ def conclusion(result: Entry) -> list[str]:
 
 
 def significant(row: Entry) -> bool:
-    """Whether a difference is beyond noise: by its corrected p, or by its interval where there is none."""
+    """Whether a group is served worse beyond noise: as stated, else by its corrected p, else by its interval."""
+    if row.get("worse") is not None:
+        return bool(row["worse"])
     if row.get("p_holm") is not None:
         return bool(row["p_holm"] < ALPHA)
     high = row["difference"]["high"]

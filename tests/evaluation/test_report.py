@@ -114,9 +114,10 @@ def full(name: str = "ease") -> dict[str, Any]:
         ],
         trend=[{"model": name, "metric": "ndcg@20", "slope": {"value": 0.01, "low": 0.001, "high": 0.019}}],
         compat=[
-            {"library": "theirs", "version": "1.2", "metric": metric, "k": 20, "model": name}
-            | {"value": 0.19, "ours": 0.25, "why": "another ideal"}
-            for metric in ("ndcg", "ndcg")
+            {"library": library, "version": "1.2", "metric": "ndcg", "k": 20, "model": model}
+            | {"value": 0.19, "ours": 0.25, "why": "another ideal" if library == "theirs" else ""}
+            for library in ("theirs", "others")
+            for model in (name, "knn")
         ],
     )
 
@@ -154,8 +155,10 @@ def test_a_full_page_from_top_to_bottom() -> None:
         "2026-01-01 00:00:00    100  0.2500±0.0150",
         "ease: NDCG@20 changes by +0.0100 (+0.0010…+0.0190) a cut",
         "only device = 'mobile': 593 users",
-        "as others print it",
-        "theirs 1.2          NDCG@20   ease  0.1900  0.2500",
+        "the same lists as other libraries print them",
+        "                here  theirs 1.2  others 1.2",
+        "NDCG@20 ease  0.2500      0.1900      0.1900",
+        "NDCG@20 knn   0.2500      0.1900      0.1900",
         "theirs NDCG: another ideal",
     )
     assert "about 12,000 users would be needed" in " ".join(line.strip() for line in lines)
@@ -178,6 +181,8 @@ def test_a_leak_and_its_reason_come_before_any_figure() -> None:
 
 def test_nobody_is_served_worse_beyond_noise() -> None:
     document = full()
+    document["served_worse"][0] |= {"worse": False}  # as stated, whatever its p
+    assert not any(line.startswith("served worse by") for line in page(document))
     document["served_worse"] = document["served_worse"][1:]
     assert "served worse: no group beyond noise (looked at: device)" in page(document)
 
