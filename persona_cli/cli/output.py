@@ -16,9 +16,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, runtime_checkable
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from persona_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from persona_cli.reports.parts import Part
 
 Format = Literal["table", "json", "jsonl", "csv", "md", "parquet"]
 # C0 and C1 controls, and the marks that reorder or hide what a terminal shows.
@@ -53,6 +58,18 @@ def emit_json(value: Any, out: Path | None = None) -> None:
     """One JSON document: indented on a terminal, one line elsewhere, so that it can be appended to a log."""
     indent = 2 if out is None and sys.stdout.isatty() else None
     _write([json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False)], out)
+
+
+def render_parts(parts: Sequence[Part], out: Path | None = None) -> None:
+    """A report in parts: tables as rich draws them on a terminal, plain lines elsewhere."""
+    from persona_cli.reports.parts import as_lines, as_renderables
+
+    if out is None and sys.stdout.isatty():
+        console = _console()
+        console.print(*as_renderables(parts, printable, console.width))
+        return
+    with out_stream(out) as stream:
+        stream.write("".join(f"{printable(line)}\n" for line in as_lines(parts)).encode())
 
 
 @contextlib.contextmanager
@@ -193,7 +210,6 @@ def _plain(columns: list[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
 
 def _print_rich(columns: list[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -204,8 +220,14 @@ def _print_rich(columns: list[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(Text(printable(column)), justify="right" if numbers else "left")
     for row in listed:
         table.add_row(*(Text(printable(_text(value, short=True))) for value in row))
+    _console().print(table)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
     # rich keeps bold under NO_COLOR; people who set it want no escape sequence at all.
-    Console(force_terminal=False if os.environ.get("NO_COLOR") else None).print(table)
+    return Console(force_terminal=False if os.environ.get("NO_COLOR") else None)
 
 
 def _write_parquet(columns: list[str], rows: Iterable[Sequence[Any]], out: Path | None) -> None:
