@@ -64,9 +64,9 @@ def cosines(columns: sparse.csc_array, order: Integers, first: Integers, second:
     both = np.zeros(len(first), dtype=np.int64)
     pairs = np.flatnonzero(degrees[small])
     pairs = pairs[np.argsort(big[pairs], kind="stable")]
-    heads = np.flatnonzero(np.append(True, np.diff(big[pairs]) > 0)) if len(pairs) else pairs
+    heads = np.flatnonzero(np.diff(big[pairs], prepend=-1))
     marked = np.zeros(columns.shape[0], dtype=np.uint8)
-    for start, stop in zip(heads, np.append(heads[1:], len(pairs)), strict=True):
+    for start, stop in zip(heads, np.append(heads, len(pairs))[1:], strict=True):
         own, partners = int(big[pairs[start]]), small[pairs[start:stop]]
         users = columns.indices[columns.indptr[own] : columns.indptr[own + 1]]
         marked[users] = 1
