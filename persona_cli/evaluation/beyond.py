@@ -2,10 +2,11 @@
 
     beyond(lists, coded, hits, background, ks) -> Beyond     every metric of `BEYOND` and tie_share, at every k
 
-`lists` are user_id, item_id, rank, score; `coded` is `coded_lists(lists, background.items)`, and `hits` are theirs (to
-rank max(ks) or deeper). Of a metric that is the mean over users of a value that each has, the values are given, so that
-an interval can be made of them; of one that is a ratio of two such means, both; of one that only the lists as a whole
-have, the figure. What a metric needs and the background lacks makes it None: not stated, never 0.
+`lists` are user_id, item_id, rank, score; `coded` is what `coded_lists` makes of them with a vocabulary that begins
+with `background.items`; `hits` are theirs, to rank max(ks) or deeper. Of a metric that is the mean over users of a
+value that each has, the values are given, so that an interval can be made of them; of one that is a ratio of two such
+means, both; of one that only the lists as a whole have, the figure. What a metric needs and the background lacks makes
+it None: not stated, never 0.
 
 Users are those with a list, whether or not they have right answers; only serendipity is a mean over all users with
 answers, and score calibration looks at lists of users with answers alone.
@@ -99,10 +100,11 @@ class Background:
 
     @cached_property
     def categories(self) -> Integers | None:
-        """Number of each item's category, -1 where it has none (n_items,); None where no item has one."""
+        """Number of each item's category, -1 where it has none or two (n_items,); None where no item has one."""
         if self.catalogue is None or "category" not in self.catalogue.columns:
             return None
-        named = self.catalogue.select("item_id", "category").drop_nulls().unique("item_id", keep="none")
+        named = self.catalogue.select("item_id", "category").drop_nulls().unique()
+        named = named.unique("item_id", keep="none")
         names = named["category"].unique().sort()
         row = positions(self.items, named["item_id"])
         if not (row >= 0).any():
@@ -148,14 +150,15 @@ def beyond(
     fresh_days: int = FRESH_DAYS,
 ) -> Beyond:
     """Every metric of `BEYOND`, and tie_share, at every k. Raises BadData where an item is shown that could not be."""
-    _check_items(coded, len(background.items))
+    n_items = len(background.items)
+    _check_items(coded, n_items)
     scores = scores_of(lists, coded)
     values: dict[str, Floats | None] = {}
     whole: dict[str, float | None] = {}
     tied, rows = tied_by(coded, scores), drawn(coded.users)
     owner = None if background.own is None else rows_among(coded.users, background.own[0])
     for k in ks:
-        times = coded.shown(k, len(background.items))
+        times = coded.shown(k, n_items)[:n_items]
         whole[f"coverage@{k}"] = coverage(times)
         whole[f"gini@{k}"] = gini(times)
         whole[f"tie_share@{k}"] = tie_share(tied, k)
@@ -176,10 +179,11 @@ def beyond(
 
 
 def _check_items(coded: Coded, n_items: int) -> None:
-    if len(coded.items) > n_items:
+    over = np.unique(coded.codes[coded.codes >= n_items])
+    if len(over):
         raise BadData(
-            f"the lists show {len(coded.items) - n_items} items that are not among the {n_items} that could be shown, "
-            f"{coded.items[n_items]!r} first"
+            f"the lists show {len(over)} items that are not among the {n_items} that could be shown, "
+            f"{coded.items.gather(over).min()!r} first"
         )
 
 

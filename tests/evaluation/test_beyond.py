@@ -109,6 +109,15 @@ def test_items_that_could_not_be_shown_are_refused() -> None:
         found(lists_of({"u": "axy"}), background("a"))
 
 
+def test_the_codes_of_lists_may_go_on_beyond_what_could_be_shown() -> None:
+    lists, about = lists_of({"u": "ba"}), background("ab", {"a": 8, "b": 2})
+    coded = coded_lists(lists, pl.Series("item_id", ["a", "b", "an answer"]))
+    hits = hits_of(coded, coded_pairs(pairs_of({"u": "a"}), coded.items))
+    judged = beyond(lists, coded, hits, about, (1,))
+    assert judged.per_user["novelty@1"].tolist() == [2.0]
+    assert judged.whole["coverage@1"] == 0.5
+
+
 def test_novelty_is_self_information_in_bits_averaged_by_user() -> None:
     lists = lists_of({"u": "ab", "v": "c", "w": "dab"})
     # -log2(8/8) = 0, -log2(2/8) = 2; what nobody has counts as one user's: -log2(1/8) = 3.
@@ -298,7 +307,8 @@ def test_lists_in_the_proportions_of_the_history_are_calibrated() -> None:
 
 def test_metrics_of_categories_need_a_catalogue_that_names_some() -> None:
     known, lists = ones({"u": "a"}), lists_of({"u": "ab"})
-    for catalogue in (None, categories({"a": None, "b": None}), categories({"other": "x"})):
+    undecided = pl.DataFrame({"item_id": ["a", "a", "b", "b"], "category": ["x", "y", "y", "z"]})
+    for catalogue in (None, categories({"a": None, "b": None}), categories({"other": "x"}), undecided):
         judged = found(lists, background("ab", known=known, catalogue=catalogue))
         assert judged.whole["category_diversity@2"] is None
         assert judged.whole["category_calibration@2"] is None
