@@ -190,8 +190,10 @@ def recbole(case: Case) -> Found:
     board = types.ModuleType("torch.utils.tensorboard")
     board.SummaryWriter = object  # type: ignore[attr-defined]
     sys.modules["torch.utils.tensorboard"] = board
-    for name in ("thop", "texttable"):
-        sys.modules.setdefault(name, types.ModuleType(name))
+    for name, needed in {"thop": "profile", "texttable": "Texttable"}.items():
+        stub = types.ModuleType(name)
+        setattr(stub, needed, object)
+        sys.modules.setdefault(name, stub)
     from recbole.evaluator import metrics
 
     depth = max(KS)
