@@ -48,10 +48,10 @@ class Background:
 
     items: pl.Series
     """item_id of everything that could be shown, sorted (n_items,)."""
-    popularity: pl.DataFrame
-    """item_id, users: training users with the item at strength > 0, one row for each of `items`."""
+    popularity: pl.DataFrame | None
+    """item_id, users: training users with the item at strength > 0, one row for each of `items`; None: not known."""
     n_users: int
-    """Training users with a history, at least 1."""
+    """Training users with a history, at least 1 where popularity is known."""
     learned: Interactions | None = None
     """What models learn from: who has which items together."""
     known: Interactions | None = None
@@ -70,6 +70,8 @@ class Background:
     @cached_property
     def had(self) -> Integers:
         """Training users with each item (n_items,)."""
+        if self.popularity is None:
+            return np.zeros(len(self.items), dtype=np.int64)
         if self.popularity["item_id"].is_duplicated().any():
             raise BadData("the popularity table holds an item twice; expected one row per item")
         row = positions(self.items, self.popularity["item_id"])
@@ -84,7 +86,7 @@ class Background:
     @cached_property
     def own(self) -> tuple[pl.Series, Floats] | None:
         """Users with a history, and the mean popularity of its items."""
-        if self.known is None:
+        if self.known is None or self.popularity is None:
             return None
         means = own_popularity(self.known, self.had.astype(np.float64), self.items)
         stated = np.flatnonzero(~np.isnan(means))
@@ -162,7 +164,7 @@ def beyond(
         whole[f"coverage@{k}"] = coverage(times)
         whole[f"gini@{k}"] = gini(times)
         whole[f"tie_share@{k}"] = tie_share(tied, k)
-        values[f"novelty@{k}"] = coded.means(background.bits, k)[1]
+        values[f"novelty@{k}"] = None if background.popularity is None else coded.means(background.bits, k)[1]
         values[f"popularity_lift@{k}"] = _popularity(coded, background, owner, k)
         values[f"freshness@{k}"] = _freshness(coded, background, k, fresh_days)
     unexpected = _unexpected(coded, hits, background)

@@ -126,6 +126,13 @@ def test_novelty_is_self_information_in_bits_averaged_by_user() -> None:
     assert found(lists.clear(), background("abcd")).whole["novelty@2"] is None
 
 
+def test_what_rests_on_popularity_is_not_stated_where_it_is_not_known() -> None:
+    about = Background(pl.Series("item_id", ["a", "b"]), None, 0, known=ones({"u": "a"}))
+    judged = found(lists_of({"u": "ab"}), about)
+    assert (judged.whole["novelty@2"], judged.whole["popularity_lift@2"]) == (None, None)
+    assert judged.whole["coverage@2"] == 1.0
+
+
 def test_popularity_that_cannot_be_is_refused() -> None:
     lists = lists_of({"u": "a"})
     with pytest.raises(BadData, match="more than all 8 users for 1 items"):
