@@ -26,9 +26,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The command reference, from the help pages.
+# The references: commands from the help pages, metrics from their registry.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_metrics.py
 
 # One benchmark: make bench ONLY=name. What each measures, and results: benchmarks/README.md
 bench: $(VENV)/.test

@@ -23,7 +23,7 @@ from persona_cli.workspace.moments import moment_of
 if TYPE_CHECKING:
     import polars as pl
 
-    from persona_cli.evaluation.evaluate import Evaluation
+    from persona_cli.evaluation.document import Evaluation
     from persona_cli.events.dedupe import Policy
     from persona_cli.events.ingest import Progress, Report
     from persona_cli.events.opening import Format
@@ -228,14 +228,25 @@ class Workspace:
         settings: Mapping[str, Any] | None = None,
         k: Sequence[int] | None = None,
         test: str | Path | None = None,
+        cuts: int = 1,
+        slices: Sequence[str] = (),
+        compat: Sequence[str] = (),
+        inflation: bool = False,
         holdout: bool = False,
         refit: bool = True,
         as_of: Moment = None,
+        words: Sequence[str] | None = None,
     ) -> Evaluation:
-        """Score models on what they have not seen; `.result` is the JSON document, `.per_user` a frame."""
-        from persona_cli.evaluation.evaluate import evaluate
+        """Score models on what they have not seen; `.result` is the JSON document, `.per_user` a frame.
 
-        with runs.recording(self.home, ["evaluate", *models]) as run:
+        See `evaluation.evaluate.evaluate`. `.leaks` says what the lists could only know from later, if anything.
+        """
+        from persona_cli.evaluation.evaluate import evaluate
+        from persona_cli.workspace.artifacts import file_digest
+
+        with runs.recording(self.home, words or ["evaluate", *models]) as run:
+            if test is not None and Path(test).is_file():
+                run.inputs[str(test)] = file_digest(Path(test))
             done = evaluate(
                 self.home,
                 run.id,
@@ -244,11 +255,41 @@ class Workspace:
                 overrides=settings,
                 ks=k,
                 test=None if test is None else str(test),
+                cuts=cuts,
+                slices=slices,
+                compat=compat,
+                inflation=inflation,
                 holdout=holdout,
                 refit=refit,
                 as_of=moment_of(as_of),
             )
-            run.outputs |= done.files
+            run.counts |= {name: done.result[name] for name in ("users", "test_pairs", "items", "train_events")}
+            run.outputs |= done.files or {}
+        return done
+
+    def evaluate_lists(
+        self,
+        lists: Sequence[str | Path],
+        test: str | Path,
+        *,
+        k: Sequence[int] | None = None,
+        slices: Sequence[str] = (),
+        compat: Sequence[str] = (),
+        as_of: Moment = None,
+        words: Sequence[str] | None = None,
+    ) -> Evaluation:
+        """Score lists from files, anybody's, against the pairs of `test`; see `evaluation.given.evaluate_lists`."""
+        from persona_cli.evaluation.given import evaluate_lists
+        from persona_cli.workspace.artifacts import file_digest
+
+        names = [str(name) for name in lists]
+        with runs.recording(self.home, words or ["evaluate", "--from", *names, "--test", str(test)]) as run:
+            run.inputs |= {name: file_digest(Path(name)) for name in (*names, str(test)) if Path(name).is_file()}
+            done = evaluate_lists(
+                self.home, run.id, names, str(test), ks=k, slices=slices, compat=compat, as_of=moment_of(as_of)
+            )
+            run.counts |= {name: done.result[name] for name in ("users", "test_pairs", "items")}
+            run.outputs |= done.files or {}
         return done
 
     def recommend(

@@ -25,7 +25,7 @@ import typer
 
 from persona_cli import __version__
 from persona_cli.cli.help import EVERYDAY, EVERYWHERE, Command, Group
-from persona_cli.cli.output import Format, emit_json, out_stream, plain, printable, render
+from persona_cli.cli.output import Format, emit_json, out_stream, plain, printable, render, render_parts
 from persona_cli.cli.output import progress as _progress
 from persona_cli.errors import UsageError
 
@@ -52,12 +52,14 @@ __all__ = [
     "group",
     "invocation",
     "locate_home",
+    "locate_home_if_any",
     "out_stream",
     "pairs",
     "plain",
     "printable",
     "progress",
     "render",
+    "render_parts",
     "say",
     "warn",
 ]
@@ -253,6 +255,13 @@ def locate_home() -> Home:
     from persona_cli.workspace.home import locate
 
     return locate(invocation.workspace)
+
+
+def locate_home_if_any() -> Home | None:
+    """The workspace of this invocation; None where none was named and none is found."""
+    from persona_cli.workspace.home import locate_if_any
+
+    return locate_if_any(invocation.workspace)
 
 
 def find_or_create_home() -> Home:

@@ -147,7 +147,8 @@ def _coded(frame: pl.DataFrame, name: str, vocabulary: pl.Series | None, ranks: 
     codes, items = _codes(frame["item_id"], vocabulary)
     users, rows, starts = _rows(frame["user_id"])
     order = None
-    if rows is not None or (ranks is not None and not _ascending(ranks, starts)):
+    ordered = ranks is None or (rows is None and _ascending(ranks, starts))
+    if rows is not None or not ordered:
         if rows is None:
             rows = np.repeat(np.arange(len(users)), np.diff(starts))
         order = np.lexsort((codes if ranks is None else ranks, rows))
@@ -157,7 +158,7 @@ def _coded(frame: pl.DataFrame, name: str, vocabulary: pl.Series | None, ranks: 
     found = Coded(users, starts, items, codes, ranks, order)
     if _twice(found):
         _refuse(frame, "item_id", name)
-    if ranks is not None and not _ascending(ranks, starts):
+    if ranks is not None and not (ordered or _ascending(ranks, starts)):
         _refuse(frame, "rank", name)
     return found
 

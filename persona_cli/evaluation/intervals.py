@@ -66,7 +66,7 @@ def mean_intervals(
         return [Interval(float(mean), None, None) for mean in means]
     if bootstrap and n_users <= limit:
         return _percentile(means, replicate_means(matrix, seed, bootstrap), n_users, level)
-    return [_mean(matrix[:, column], level) for column in range(matrix.shape[1])]
+    return [_mean(np.ascontiguousarray(matrix[:, column]), level) for column in range(matrix.shape[1])]
 
 
 def difference_intervals(

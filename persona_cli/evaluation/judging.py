@@ -1,28 +1,28 @@
-"""Lists judged against right answers: every metric with its interval, and the lift over the popular list."""
+"""Lists judged against right answers: every metric with its interval, and the lift over the popular list.
+
+Lists are coded once; hits, exposure and ties are all of the same codes. Users are the unit of every interval.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from persona_cli.evaluation import metrics
+from persona_cli.evaluation.beyond import Background, Beyond, beyond
+from persona_cli.evaluation.coded import Floats, coded_lists, coded_pairs
+from persona_cli.evaluation.entries import scores_of
+from persona_cli.evaluation.hits import Hits, hits_of
 from persona_cli.evaluation.intervals import Interval, lift_intervals, mean_intervals
-from persona_cli.models.base import Interactions
+from persona_cli.evaluation.metrics import ACCURACY, METRICS, values
+from persona_cli.evaluation.ties import ndcg_ties
 
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """The items that could be shown, as of the training: what coverage and novelty are relative to."""
-
-    popularity: pl.DataFrame
-    """item_id, users: in how many training users' histories each item is with strength > 0 (n_items)."""
-    n_users: int
-    """Users with such a history."""
+CURVES = ("recall", "ndcg", "precision")
+_POINTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 
 
 @dataclass(frozen=True)
@@ -30,45 +30,56 @@ class Judgement:
     """What one model reached."""
 
     metrics: dict[str, Interval | None]
-    """`recall@10` and so on; None where there is nothing to state (no list at all)."""
+    """`recall@10` and so on; None where there is nothing to state (no list at all, no catalogue)."""
     lift: dict[str, Interval | None]
     """mean / mean of the baseline - 1 of every accuracy metric, paired by user; None over a baseline of 0."""
     per_user: pl.DataFrame = field(repr=False)
     """user_id and every accuracy metric, one row a user asked about, sorted by user_id."""
+    curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict, repr=False)
+    """Means of recall, NDCG and precision at growing k."""
+    calibration: list[dict[str, Any]] | None = field(default=None, repr=False)
+    """Hit rate by score at the largest k, from low scores to high; None where scores say nothing."""
 
 
 def judge(
     lists: Mapping[str, pl.DataFrame],
     answers: pl.DataFrame,
-    catalogue: Catalogue,
+    background: Background,
     ks: Sequence[int],
     baseline: str,
-    bootstrap: int = 1000,
+    bootstrap: int = 0,
     seed: int = 0,
+    boundaries: Mapping[str, pl.DataFrame] | None = None,
 ) -> dict[str, Judgement]:
-    """Judge the lists of every model on the same users; `baseline` names one of them.
+    """Judge the lists of every model on the same users; `baseline` names the one that lifts are over, if it is there.
 
-    Lists (user_id, item_id, rank, score) hold max(ks) + 1 entries a user, so that a tie across the cut is seen. The
-    users are those of `answers`, whatever lists there are: a missing list scores 0.
+    Lists (user_id, item_id, rank, score) hold max(ks) + 1 entries a user, so that a tie across the cut is seen;
+    `boundaries` says of a model who shares the last score, as `ranking.ranked_with_ties` does. The users are those of
+    `answers`, whatever lists there are: a missing list scores 0. BadData where lists or answers are none.
     """
-    per_user = {name: metrics.per_user(frame, answers, ks) for name, frame in lists.items()}
-    columns = per_user[baseline].columns[1:]
-    base = per_user[baseline].select(columns).to_numpy()  # (n_users, n_columns)
-    judged: dict[str, Judgement] = {}
+    wanted = coded_pairs(answers, background.items)
+    found: dict[str, tuple[pl.DataFrame, Beyond, dict[str, list[tuple[int, float]]]]] = {}
     for name, frame in lists.items():
-        values = per_user[name].select(columns).to_numpy()
-        means = dict(zip(columns, mean_intervals(values, LEVEL, seed, bootstrap), strict=True))
-        lifts: list[Interval | None] = [None] * len(columns)
-        if name != baseline:
-            lifts = lift_intervals(values, base, LEVEL, seed, bootstrap)
-        beyond = _beyond(frame, catalogue, ks, seed, bootstrap)
-        found: dict[str, Interval | None] = {}
-        for k in ks:
-            found |= {column: means[column] for column in columns if column.endswith(f"@{k}")}
-            found |= {f"{metric}@{k}": beyond[f"{metric}@{k}"] for metric in ("coverage", "novelty", "tie_share")}
-        judged[name] = Judgement(
-            found, {} if name == baseline else dict(zip(columns, lifts, strict=True)), per_user[name]
+        coded = coded_lists(frame, wanted.items)  # one vocabulary: an item has one code in answers and lists
+        hits = hits_of(coded, wanted)
+        tied = ndcg_ties(coded, scores_of(frame, coded), hits, ks, (boundaries or {}).get(name))
+        columns = [pl.Series(f"ndcg_ties@{k}", tied[k]) for k in ks]
+        found[name] = (values(hits, ks).hstack(columns), beyond(frame, coded, hits, background, ks), _curve(hits, ks))
+    base = found[baseline][0] if baseline in found else None
+    judged: dict[str, Judgement] = {}
+    for name, (per_user, more, curve) in found.items():
+        names = per_user.columns[1:]
+        matrix = per_user.select(names).to_numpy()  # (n_users, n_columns)
+        stated: dict[str, Interval | None] = dict(
+            zip(names, mean_intervals(matrix, LEVEL, seed, bootstrap), strict=True)
         )
+        stated |= _stated(more, bootstrap, seed)
+        lifts: dict[str, Interval | None] = {}
+        if base is not None and name != baseline:
+            over = base.select(names).to_numpy()
+            lifts = dict(zip(names, lift_intervals(matrix, over, LEVEL, seed, bootstrap), strict=True))
+        ordered = {f"{metric}@{k}": stated[f"{metric}@{k}"] for k in ks for metric in METRICS}
+        judged[name] = Judgement(ordered, lifts, per_user, curve, more.bins)
     return judged
 
 
@@ -77,36 +88,36 @@ def as_json(interval: Interval | None) -> dict[str, float | None] | None:
     return None if interval is None else {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def _beyond(
-    lists: pl.DataFrame, catalogue: Catalogue, ks: Sequence[int], seed: int, bootstrap: int
-) -> dict[str, Interval | None]:
-    """Coverage, novelty and tie share at every k; coverage and ties are of all lists as a whole: no interval."""
-    found: dict[str, Interval | None] = {}
-    bits = []
-    for k in ks:
-        found[f"coverage@{k}"] = Interval(metrics.coverage(lists, catalogue.popularity.height, k), None, None)
-        tied = metrics.tie_share(lists, k)
-        found[f"tie_share@{k}"] = None if tied is None else Interval(tied, None, None)
-        own = metrics.novelty_per_user(lists, catalogue.popularity, catalogue.n_users, k)
-        bits.append(own[f"novelty@{k}"].to_numpy())  # users with a list: the same for every k
-    novelties: list[Interval | None] = [None] * len(ks)
-    if len(bits[0]):
-        novelties = [*mean_intervals(np.column_stack(bits), LEVEL, seed, bootstrap)]
-    return found | {f"novelty@{k}": interval for k, interval in zip(ks, novelties, strict=True)}
-
-
 def stacked(judged: Mapping[str, Judgement]) -> pl.DataFrame:
     """All per-user values as one long table: model, user_id, metrics; models in the order given, users sorted."""
     frames = [one.per_user.select(pl.lit(name).alias("model"), pl.all()) for name, one in judged.items()]
     return pl.concat(frames)
 
 
-def catalogue(matrix: Interactions, vocabularies: Sequence[pl.Series]) -> Catalogue:
-    """The items of every vocabulary and of the training histories, with the users that have each."""
-    counts = np.bincount(matrix.strengths.indices, minlength=len(matrix.items)).astype(np.int64)  # (n_items,)
-    had = pl.DataFrame({"item_id": matrix.items, "users": counts}).filter(pl.col("users") > 0)
-    items = pl.concat([had["item_id"], *vocabularies]).unique().sort().to_frame("item_id")
-    popularity = items.join(had, on="item_id", how="left", maintain_order="left").with_columns(
-        pl.col("users").fill_null(0)
-    )
-    return Catalogue(popularity, max(1, int((np.diff(matrix.strengths.indptr) > 0).sum())))
+def _stated(more: Beyond, bootstrap: int, seed: int) -> dict[str, Interval | None]:
+    """The metrics beyond accuracy: means and ratios of means with an interval, figures of all lists without one."""
+    found: dict[str, Interval | None] = {
+        key: None if value is None else Interval(value, None, None) for key, value in more.whole.items()
+    }
+    by_length: dict[int, list[str]] = {}
+    for key, column in more.per_user.items():
+        by_length.setdefault(len(column), []).append(key)
+    for keys in by_length.values():  # one set of resampled users serves all columns over the same users
+        matrix = np.column_stack([more.per_user[key] for key in keys])
+        found |= dict(zip(keys, mean_intervals(matrix, LEVEL, seed, bootstrap), strict=True))
+    for key, pair in more.ratios.items():
+        found[key] = lift_intervals(pair[:, :1], pair[:, 1:], LEVEL, seed, bootstrap)[0]
+    return found
+
+
+def _curve(hits: Hits, ks: Sequence[int]) -> dict[str, list[tuple[int, float]]]:
+    """Means at growing k, up to the largest asked for."""
+    depths = sorted({k for k in _POINTS if k < max(ks)} | {max(ks)})
+
+    def mean(name: str, k: int) -> float:
+        of = ACCURACY[name].of
+        assert of is not None
+        column: Floats = of(hits, k)
+        return float(column.mean()) if len(column) else 0.0
+
+    return {name: [(k, mean(name, k)) for k in depths] for name in CURVES}

@@ -116,8 +116,8 @@ def _grouped(models: Sequence[Result], row: Any) -> list[list[str]]:
 def _comparisons(result: Result) -> Iterator[Part]:
     if found := result.get("comparisons"):
         lines = [words.comparison(one) for one in found]
-        several = ", corrected for making several comparisons (Holm)" if len(found) > 1 else ""
-        yield Part([*lines, f"paired by user; 95 % intervals; p{several}"])
+        several = "; p corrected for making several comparisons (Holm)" if len(found) > 1 else ""
+        yield Part([*lines, f"paired by user; 95 % intervals{several}"])
 
 
 def _served_worse(result: Result) -> Iterator[Part]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from persona_cli.evaluation.asking import asked
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.evaluation.timelines import stable_hashes
-from persona_cli.models.base import Model
+from persona_cli.models.base import Interactions, Model
 from persona_cli.models.interactions import interactions
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
@@ -65,6 +65,25 @@ def around(individual: str | None, evidence: float | str | None = None) -> str:
     return f"layered around {individual}" + ("" if evidence is None else f", evidence {evidence:g}")
 
 
+class Panel:
+    """The users of one exam, who judge the lists of any model."""
+
+    def __init__(self, exam: Exam, settings: Settings, known: Interactions | None = None) -> None:
+        """`known` is the matrix of the exam's known events where it is there already."""
+        self.exam = exam
+        self.settings = settings
+        self.roster = asked(exam, interactions(fold_history(exam.known), settings) if known is None else known)
+
+    def values(self, model: Model, fill: Popular | None = None) -> pl.Series:
+        """NDCG@20 of each user's list (n_users,); where the model says nothing, `fill` decides."""
+        return per_user(rank(model, self.roster, K, self.settings, fill=fill), self.exam.answers, [K])[METRIC]
+
+    def judged(self, figures: Mapping[str, pl.Series]) -> Judged:
+        """What was found, by candidate."""
+        frame = pl.DataFrame({"user_id": self.roster.users, **figures})
+        return Judged(self.exam.headline, self.exam.as_of, self.exam.split.get("end"), frame)
+
+
 def judged(
     exam: Exam, settings: Settings, names: Sequence[str], evidences: Sequence[float] = (), alone: bool = True
 ) -> Judged:
@@ -74,25 +93,19 @@ def judged(
     with the evidence of the settings, and with each of `evidences`.
     """
     training = prepare(exam.train, settings, exam.as_of)
-    known = training.interactions if exam.known is exam.train else interactions(fold_history(exam.known), settings)
-    roster = asked(exam, known)
-
-    def values(model: Model, fill: Popular | None = None) -> pl.Series:
-        return per_user(rank(model, roster, K, settings, fill=fill), exam.answers, [K])[METRIC]
-
+    panel = Panel(exam, settings, training.interactions if exam.known is exam.train else None)
     popular = Popular.from_settings(settings).fit(training)
-    found = {POPULAR: values(popular)}
+    found = {POPULAR: panel.values(popular)}
     for name in names:
         log.debug("comparing %s: %s", name, exam.headline)
         model = unfitted(name, settings).fit(training)
         if alone:
-            found[name] = values(model, popular)
+            found[name] = panel.values(model, popular)
         rule = settings.number_or_word("model.layered.evidence")
-        found[around(name)] = values(Layered(popular, model, rule).joined())
+        found[around(name)] = panel.values(Layered(popular, model, rule).joined())
         for evidence in evidences:
-            found[around(name, evidence)] = values(Layered(popular, model, evidence).joined())
-    figures = pl.DataFrame({"user_id": roster.users, **found})
-    return Judged(exam.headline, exam.as_of, exam.split.get("end"), figures)
+            found[around(name, evidence)] = panel.values(Layered(popular, model, evidence).joined())
+    return panel.judged(found)
 
 
 def sampled(exams: Sequence[Exam], limit: int) -> list[Exam]:

@@ -119,9 +119,15 @@ def choose(
     """
     found = past(events, settings, settings.whole("train.cuts") if cuts is None else cuts)
     evidence = settings.number_or_word("model.layered.evidence")
-    evidences = [value for value in EVIDENCE if value != AUTO_EVIDENCE] if tune and evidence == "auto" else []
+    evidences = tried(settings) if tune else []
     results = [judged(exam, settings, names, evidences) for exam in found]
     return decide(results, names, evidence, evidences, _headline(found))
+
+
+def tried(settings: Settings) -> list[float]:
+    """Values of evidence to try beside the rule's; none where the settings give one."""
+    auto = settings.number_or_word("model.layered.evidence") == "auto"
+    return [value for value in EVIDENCE if value != AUTO_EVIDENCE] if auto else []
 
 
 def past(events: pl.DataFrame, settings: Settings, cuts: int) -> list[Exam]:
@@ -149,8 +155,8 @@ def decide(
     values = {name: together[name].to_numpy() for name in together.columns[1:]}
     few = together.height < FEW
 
-    def wins(name: str, than: str, tried: int) -> bool:
-        return clearly_better(values[name], values[than], tried) and steady(cuts, name, than)
+    def wins(name: str, than: str, of: int) -> bool:
+        return clearly_better(values[name], values[than], of) and steady(cuts, name, than)
 
     best: str | None = None
     said = [f"{POPULAR} {_shown(values[POPULAR])}"]
@@ -177,9 +183,9 @@ def decide(
     return Choice(best, evidence, figures, together.height, headline or cuts[-1].headline, why, served, found)
 
 
-def clearly_better(values: Values, than: Values, tried: int = 1) -> bool:
-    """Whether the paired interval of the mean difference lies above 0: 95 % for all of the `tried` comparisons."""
-    low = difference_intervals(values[:, None], than[:, None], level=1.0 - 0.05 / tried)[0].low
+def clearly_better(values: Values, than: Values, of: int = 1) -> bool:
+    """Whether the paired interval of the mean difference lies above 0; its level is 95 % over `of` comparisons."""
+    low = difference_intervals(values[:, None], than[:, None], level=1.0 - 0.05 / of)[0].low
     return low is not None and low > 0
 
 

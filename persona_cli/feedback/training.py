@@ -21,10 +21,10 @@ import polars as pl
 from persona_cli.errors import BadData, BadSettings, MissingInput, UsageError, nearest
 from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
+from persona_cli.feedback.budget import Portfolio, portfolio
 from persona_cli.feedback.choosing import Choice, choose
 from persona_cli.models import gram_store, registry
 from persona_cli.models.base import Model, Training
-from persona_cli.models.gram import Gram
 from persona_cli.models.interactions import interactions
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
@@ -37,11 +37,6 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
-# Speeds for estimates: fixed, so that what is trained never depends on how busy the machine is.
-_SOLVED_A_SECOND = 30e9  # operations of the inverse of EASE on one thread, n³ in all
-_SUMMED_A_SECOND = 15e6  # products of the item sums
-# EASE on fewer items than this is not worth its time beside knn on all.
-_FEWEST_ITEMS = 1_000
 _MAY_BE_SET = ("model.", "train.", "compute.")
 _NEEDED = ("user_id", "item_id", "timestamp", "device", "country", "strength", "never", "consumed")
 
@@ -105,10 +100,9 @@ def train(
                 "persona config show signals",
             )
         limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
-        settings = settings if names else fitting(training.gram, settings, limit)
-        wanted, skipped = _wanted(home, names, training, settings, limit)
-        choice = _chosen(events, settings, names, wanted)
-        return _saved(home, settings, training, events, as_of, wanted, skipped, choice)
+        afford = _afford(home, names, training, settings, limit)
+        choice = _chosen(events, names, afford)
+        return _saved(home, afford.settings, training, events, as_of, afford.names, afford.skipped, choice)
 
 
 def hyper_parameters(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -131,24 +125,6 @@ def hyper_parameters(given: Mapping[str, Any], names: Sequence[str]) -> dict[str
     return found
 
 
-def estimated_seconds(name: str, gram: Gram, settings: Settings) -> float:
-    """Time that one fit of an individual model takes on a common machine, by its size alone."""
-    if name == "ease":
-        n_items = min(len(gram.items), settings.whole("model.ease.max_items"))
-        return n_items**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
-    return 2.0 * gram.cells.nnz / _SUMMED_A_SECOND
-
-
-def fitting(gram: Gram, settings: Settings, limit: float) -> Settings:
-    """The settings with as many items for EASE, the most popular first, as two fits in `limit` seconds allow."""
-    speed = _SOLVED_A_SECOND * settings.whole("compute.solver_threads")
-    fits = int((limit / 2 * speed) ** (1 / 3)) // 100 * 100
-    if fits >= min(len(gram.items), settings.whole("model.ease.max_items")) or fits < _FEWEST_ITEMS:
-        return settings
-    log.info("ease: the %s most popular of %s items, as the time allows", f"{fits:,}", f"{len(gram.items):,}")
-    return settings.with_flags({"model.ease.max_items": fits})
-
-
 def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datetime | None) -> Training:
     """All that models learn from; the stored Gram is brought up to date unless a past moment is asked for."""
     if as_of is not None:
@@ -158,26 +134,15 @@ def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datet
     return Training(matrix, gram, popularity(events), after(events))
 
 
-def _wanted(
-    home: Home, names: Sequence[str], training: Training, settings: Settings, limit: float
-) -> tuple[list[str], dict[str, str]]:
+def _afford(home: Home, names: Sequence[str], training: Training, settings: Settings, limit: float) -> Portfolio:
     """The individual models to train, simplest first, and why others are not."""
+    cuts = settings.whole("train.cuts")
     named = [name for name in registry.INDIVIDUAL if name in names]
     if named or list(names) == ["popular"]:
-        return named, {}
-    if len(training.gram.items) < 2:
-        return [], dict.fromkeys(registry.INDIVIDUAL, "fewer than two items have been wanted by anybody")
-    if names:  # layered by its name: around what it is around now
-        return [_served(home) or "knn"], {}
-    wanted: list[str] = []
-    skipped: dict[str, str] = {}
-    for name in registry.INDIVIDUAL:
-        needed = 2 * estimated_seconds(name, training.gram, settings)  # compared, then fitted on everything
-        if needed <= limit:
-            wanted.append(name)
-        else:
-            skipped[name] = f"would take about {needed:,.0f} s of the {limit:,.0f} s allowed (--time-limit)"
-    return wanted, skipped
+        return Portfolio(named, {}, settings, cuts)
+    if names and len(training.gram.items) >= 2:  # layered by its name: around what it is around now
+        return Portfolio([_served(home) or "knn"], {}, settings, cuts)
+    return portfolio(training.gram, settings, limit)
 
 
 def _served(home: Home) -> str | None:
@@ -189,14 +154,14 @@ def _served(home: Home) -> str | None:
     return str(parts.get("individual", "")).partition("/")[0] or None
 
 
-def _chosen(events: pl.DataFrame, settings: Settings, names: Sequence[str], wanted: Sequence[str]) -> Choice:
+def _chosen(events: pl.DataFrame, names: Sequence[str], afford: Portfolio) -> Choice:
     """What to serve: compared where there is a choice, by rule where there is none."""
-    evidence = settings.number_or_word("model.layered.evidence")
+    wanted, evidence = afford.names, afford.settings.number_or_word("model.layered.evidence")
     if names and len(wanted) <= 1:
         individual = wanted[0] if wanted else None
         return Choice(individual, evidence, {}, 0, "", "named" if individual else "named: the popular list alone")
     try:
-        return choose(events, settings, wanted, tune=not names)
+        return choose(events, afford.settings, wanted, tune=not names, cuts=afford.cuts)
     except MissingInput as error:
         individual = wanted[-1] if wanted else None
         return Choice(individual, evidence, {}, 0, "", f"by rule, since nothing can be compared: {error.message}")
@@ -241,7 +206,8 @@ def _saved(
     chosen = (["individual"] if choice.figures else []) + (["model.layered.evidence"] if tuned else [])
     recipe = {**registry.recipe_of(settings, ["layered"]), "model.layered.evidence": choice.evidence}
     exact = all(model.exact for model in fitted.values()) and not tuned
-    manifest = {**said, "recipe": recipe, "chosen": chosen, "parts": parts, "exact": exact}
+    manifest = {**said, "recipe": recipe, "chosen": chosen, "parts": parts, "exact": exact, "choice": choice.record()}
+    manifest["candidates"] = {name: f"{name}/{versions[name]}" for name in wanted} if choice.cuts else {}
     version = registry.save_model(home, layered, manifest)
     done.append(Trained("layered", version, round(time.monotonic() - began, 3), choice.validation("layered")))
     registry.set_latest(home, version)

@@ -48,10 +48,15 @@ def locate(named: str | Path | None = None) -> Home:
     return open_home(found)
 
 
+def locate_if_any(named: str | Path | None = None) -> Home | None:
+    """As `locate`, but None where none is named and none is found."""
+    return locate(named) if _named(named) is not None or find() is not None else None
+
+
 def find_or_create(named: str | Path | None = None) -> Home:
     """As `locate`, but where none is named and none is found, `./persona-workspace` is created, with a notice."""
-    if _named(named) is not None or find() is not None:
-        return locate(named)
+    if (there := locate_if_any(named)) is not None:
+        return there
     root = Path.cwd() / DEFAULT_NAME
     home = create(root)
     log.info("created the workspace %s", root)

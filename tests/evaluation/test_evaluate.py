@@ -27,6 +27,7 @@ PLAIN = {
 }
 """Nothing fades, so that a history is a set and popularity a count; nothing is left to a rule."""
 K = 3
+BASELINES = ["popular", "recent-popular", "last-items", "random"]
 
 
 def world(n_users: int = 40, n_items: int = 30, n_events: int = 10, seed: int = 5) -> Rows:
@@ -85,7 +86,8 @@ def test_time_split_agrees_with_dense_numpy(ingest: Callable[..., Home]) -> None
     answers = {(user, str(item)) for user, item, hours in rows if hours >= 24 * 8}
     assert found.result["split"]["kind"] == "time" and found.result["split"]["cut"] == "2026-01-09T00:00:00Z"
     assert found.result["train_events"] == len(train_pairs) and found.result["test_pairs"] == len(answers)
-    assert [one["model"] for one in found.result["models"]] == ["ease", "knn", "popular"]
+    assert [one["model"] for one in found.result["models"]] == ["ease", "knn", *BASELINES]
+    assert [one["baseline"] for one in found.result["models"]] == [False, False, True, True, True, True]
     for name in ("ease", "knn", "popular"):
         expected = oracle(train_pairs, answers, name)
         values = measured(found.per_user, name)
@@ -152,10 +154,10 @@ def test_what_happens_after_the_cut_changes_nothing_that_was_learned(ingest: Cal
     for name in ("items", "train_events", "as_of"):
         assert one.result[name] == two.result[name]
     untouched = pl.col("user_id") >= "u30"
-    assert one.per_user.filter(untouched).height == 20
+    assert one.per_user.filter(untouched).height == 10 * (1 + len(BASELINES))
     assert one.per_user.filter(untouched).equals(two.per_user.filter(untouched))
     # Nobody could know of the item of the future.
-    assert two.per_user.filter(~untouched)[f"recall@{K}"].to_list() == [0.0] * 60
+    assert two.per_user.filter(~untouched)[f"recall@{K}"].to_list() == [0.0] * 30 * (1 + len(BASELINES))
 
 
 def test_latest_is_refitted_by_its_recipe_and_marked(ingest: Callable[..., Home]) -> None:

@@ -13,8 +13,9 @@ import pytest
 from shop import START, add, clicks, shop, user
 
 from persona_cli.errors import BadSettings, Busy, MissingInput, UsageError
-from persona_cli.feedback import training
-from persona_cli.feedback.training import estimated_seconds, fitting, hyper_parameters, train
+from persona_cli.feedback import budget
+from persona_cli.feedback.budget import estimated_seconds, fitting
+from persona_cli.feedback.training import hyper_parameters, train
 from persona_cli.models import registry
 from persona_cli.models.gram import build_gram
 from persona_cli.models.interactions import interactions
@@ -167,11 +168,11 @@ def _gram(home: Home) -> Any:
 
 
 def test_what_does_not_fit_the_time_is_left_out_and_said(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_SOLVED_A_SECOND", 10.0)
+    monkeypatch.setattr(budget, "_SOLVED_A_SECOND", 10.0)
     report = train(home, time_limit=60)
     assert [one.model for one in report.models] == ["popular", "knn", "layered"]
     assert "of the 60 s allowed" in report.skipped["ease"]
-    monkeypatch.setattr(training, "_SUMMED_A_SECOND", 0.1)
+    monkeypatch.setattr(budget, "_SUMMED_A_SECOND", 0.1)
     report = train(home, time_limit=60)
     assert [one.model for one in report.models] == ["popular", "layered"]
     assert registry.load_model(home).parts == {"popular": "popular/1"}

@@ -1,0 +1,233 @@
+"""Statistical signs that lists or attributes know what came after the cut.
+
+future_tie          what lists show beyond what the past explains goes with what the future brought beyond it
+telling_attribute   an attribute of users tells of their right answers what it does not tell of their past items
+strangers_served    users of whom nothing was known get lists of their own, with more hits than the usual list
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse, stats
+
+from persona_cli.models.vocabulary import positions
+
+Numbers = NDArray[np.float64]
+Integers = NDArray[np.int64]
+_ITEMS, _USERS = 2_000, 5_000
+"""Items and users looked at, at most: enough for every test, and quick on large logs."""
+_FEWEST = 40
+"""Items or users below which nothing can be said."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the past says about items, and what the future brought of them."""
+
+    items: pl.Series
+    """item_id of training, the most wanted ones, sorted (n_items,)."""
+    explained: Numbers
+    """Orthonormal basis of all that is forecast from the past (n_items, n_terms)."""
+    surprise: Numbers
+    """What the future brought (root of its users) beyond every forecast (n_items,)."""
+    future: Numbers
+    """Users with the item after the cut (n_items,)."""
+    forecasts: list[Numbers]
+    """Counts of several windows and half-lives, each (n_items,)."""
+
+
+def past_of(
+    train: pl.DataFrame, future: pl.DataFrame, asked: pl.Series, exclude: pl.DataFrame, cut: datetime
+) -> Past | None:
+    """Forecasts of demand from `train`, and how `future` differs; None where there are too few items or events.
+
+    Both are events of interest with an item. Forecasts are counts over several windows and half-lives, of all and of
+    those asked, what is kept out of lists, and how close items are to the histories of those asked (cosine).
+    """
+    age = (pl.lit(cut) - pl.col("timestamp")).dt.total_seconds() / 86_400
+    known = train["item_id"].value_counts(name="n").sort("n", "item_id", descending=[True, False])
+    items = known["item_id"].head(_ITEMS).sort()
+    if len(items) < _FEWEST or future.height < _FEWEST:
+        return None
+    wanted = _counted(future.select("user_id", "item_id").unique(), items)
+    mine = train.filter(pl.col("user_id").is_in(asked.implode()))
+    lives = [_counted(train, items, (0.5 ** (age / days)).sum()) for days in (1e9, 60.0, 14.0, 5.0, 2.0)]
+    windows = [_counted(train.filter(age <= days), items) for days in (3, 7, 14)]
+    own = [_counted(mine, items, (0.5 ** (age / days)).sum()) for days in (1e9, 14.0)]
+    hidden = _counted(exclude.filter(pl.col("user_id").is_in(asked.implode())), items) / len(asked)
+    near, shown = _near(train, asked, exclude, items)
+    forecasts = [*lives, *windows, *own]
+    terms = [np.ones(len(items)), hidden, hidden**2, np.log1p(near), np.log1p(shown), np.sqrt(shown)]
+    terms += [np.log1p(one) for one in forecasts] + [np.sqrt(one) for one in forecasts]
+    if len(items) < 2 * len(terms):
+        return None
+    basis, triangle = np.linalg.qr(np.column_stack(terms))
+    basis = basis[:, np.abs(np.diag(triangle)) > 1e-9]
+    return Past(items, basis, _beyond(np.sqrt(wanted), basis), wanted, forecasts)
+
+
+@dataclass(frozen=True)
+class Tie:
+    """How lists go with the future."""
+
+    correlation: float
+    """Partial correlation of what is shown with what is wanted after the cut, given the past."""
+    z: float
+    gap: float
+    """(future demand of what is shown - best forecast) / (best in hindsight - best forecast)."""
+
+
+def future_tie(past: Past, lists: pl.DataFrame) -> Tie:
+    """Partial correlation over items of exposure (by rank) with future demand, given everything forecast."""
+    depth = int(lists["rank"].max() or 1)  # type: ignore[arg-type]
+    shown = _counted(lists, past.items, (depth + 1.0 - pl.col("rank")).sum())
+    beyond = _beyond(np.log1p(shown), past.explained)
+    size = float(np.sqrt((beyond @ beyond) * (past.surprise @ past.surprise)))
+    correlation = float(beyond @ past.surprise) / size if size > 1e-9 else 0.0
+    places = _counted(lists, past.items)
+    reached = float(places @ past.future) / max(float(places.sum()), 1.0)
+    best, usual = _top(past.future, past.future, depth), max(_top(one, past.future, depth) for one in past.forecasts)
+    gap = (reached - usual) / (best - usual) if best > usual else 0.0
+    return Tie(correlation, correlation * float(np.sqrt(len(past.items) - past.explained.shape[1])), gap)
+
+
+def telling_attribute(values: pl.DataFrame, answers: pl.DataFrame, past: pl.DataFrame) -> tuple[float, float, int]:
+    """How much more an attribute says of users' answers than of as many of their past items: (nats a user, z, users).
+
+    values: user_id, value; answers, past: distinct user_id, item_id. An attribute made of an answer is the code of one
+    of them, whichever. So the chance of a value is modelled as the mean over the user's items of q(value | item), q is
+    fitted by expectation and maximisation on other users (ten folds), and the gain over the plain share of the value is
+    compared with that of the same number of past items, drawn, in pairs by user. Tastes tell of both alike.
+    """
+    users = answers["user_id"].unique().sort()
+    users = users.filter(users.is_in(past["user_id"].unique().implode()) & users.is_in(values["user_id"].implode()))
+    draws = np.random.default_rng(0)
+    if len(users) > _USERS:
+        users = users.gather(np.sort(draws.permutation(len(users))[:_USERS]))
+    value = users.to_frame().join(values, on="user_id", how="left", maintain_order="left")["value"]
+    label = value.rank("dense").to_numpy().astype(np.int64) - 1
+    n_users, n_values = len(users), int(label.max(initial=-1)) + 1
+    if n_users < _FEWEST or not 2 <= n_values <= 200:
+        return 0.0, 0.0, n_users
+    items = pl.concat([answers["item_id"], past["item_id"]]).unique().sort()
+    now, before = _coded(answers, users, items), _coded(past, users, items)
+    length = np.minimum(*(np.bincount(one[0], minlength=n_users) for one in (now, before)))
+    rounds = 6
+    gains = np.zeros((2, n_users))
+    for _ in range(rounds):
+        for which, (user, item) in enumerate((now, before)):
+            order = np.lexsort((draws.random(len(user)), user))
+            place = np.arange(len(user)) - np.searchsorted(user[order], user[order])
+            kept = order[place < length[user[order]]]
+            gains[which] += _gains(user[kept], item[kept], label, len(items), n_values) / rounds
+    more = gains[0] - gains[1]
+    z = float(more.mean() / max(more.std() / np.sqrt(n_users), 1e-9))
+    return float(more.mean()), z, n_users
+
+
+def strangers_served(
+    lists: pl.DataFrame, strangers: pl.DataFrame, answers: pl.DataFrame
+) -> tuple[int, float, float, float]:
+    """Strangers with lists of their own: (how many, their hits, hits of the usual list, chance of that or more).
+
+    strangers: user_id and their context, any columns. The usual list holds the items that most strangers of a context
+    are shown, as many as the list is long; hits are compared in pairs by user, one-sided.
+    """
+    context = [name for name in strangers.columns if name != "user_id"]
+    cells = strangers.with_columns(cell=pl.struct(context).rank("dense") if context else pl.lit(1)).select(
+        "user_id", "cell"
+    )
+    shown = lists.join(cells, on="user_id").select("user_id", "cell", "item_id")
+    length = shown.group_by("user_id", "cell").agg(n=pl.len())
+    usual = (
+        shown.group_by("cell", "item_id")
+        .agg(users=pl.len())
+        .sort("cell", "users", "item_id", descending=[False, True, False])
+        .with_columns(place=pl.int_range(1, pl.len() + 1).over("cell"))
+    )
+    expected = length.join(usual, on="cell").filter(pl.col("place") <= pl.col("n")).select("user_id", "item_id")
+    hits = shown.select("user_id", "item_id").join(answers, on=["user_id", "item_id"], how="semi")
+    plain = expected.join(answers, on=["user_id", "item_id"], how="semi")
+    own = shown.join(expected, on=["user_id", "item_id"], how="anti")["user_id"].unique()
+    paired = (
+        own.to_frame()
+        .join(hits.group_by("user_id").agg(hits=pl.len()), on="user_id", how="left")
+        .join(plain.group_by("user_id").agg(plain=pl.len()), on="user_id", how="left")
+        .fill_null(0)
+    )
+    up, down = int((paired["hits"] > paired["plain"]).sum()), int((paired["hits"] < paired["plain"]).sum())
+    chance = float(stats.binom.sf(up - 1, up + down, 0.5)) if up else 1.0
+    return len(own), float(paired["hits"].sum()), float(paired["plain"].sum()), chance
+
+
+def _gains(user: Integers, item: Integers, label: Integers, n_items: int, n_values: int, folds: int = 10) -> Numbers:
+    """Log of (chance of the user's value by its items / share of the value), fitted without the user's fold."""
+    n_users = len(label)
+    size = np.bincount(user, minlength=n_users)
+    key, fold = item * n_values + label[user], np.arange(n_users) % folds
+    gains = np.zeros(n_users)
+    for one in range(folds):
+        learned = fold[user] != one
+        base = np.bincount(label[(fold != one) & (size > 0)], minlength=n_values) + 0.5
+        base = base / base.sum()
+        learners, keys = user[learned], key[learned]
+        part = 1.0 / size[learners]
+        chance = np.zeros(0)
+        for _ in range(15):
+            told = np.bincount(keys, weights=part, minlength=n_items * n_values).reshape(n_items, n_values)
+            chance = ((told + 3.0 * base) / (told.sum(axis=1, keepdims=True) + 3.0)).ravel()
+            part = chance[keys] / np.bincount(learners, weights=chance[keys], minlength=n_users)[learners]
+        tested = np.flatnonzero((fold == one) & (size > 0))
+        mean = np.bincount(user[~learned], weights=chance[key[~learned]], minlength=n_users)[tested] / size[tested]
+        gains[tested] = np.log(mean) - np.log(base[label[tested]])
+    return gains
+
+
+def _near(train: pl.DataFrame, asked: pl.Series, exclude: pl.DataFrame, items: pl.Series) -> tuple[Numbers, Numbers]:
+    """Cosine closeness of items to the histories of those asked: its sum, and in how many best 20 (n_items,) each."""
+    users = train["user_id"].unique().sort()
+    matrix = _matrix(train, users, items)
+    lengths = np.sqrt(np.maximum(np.asarray(matrix.sum(axis=0)).ravel(), 1.0))
+    alike = (matrix.T @ matrix).toarray() / np.outer(lengths, lengths)
+    np.fill_diagonal(alike, 0.0)
+    there = asked.filter(asked.is_in(users.implode()))
+    if len(there) > _USERS:
+        there = there.gather(np.sort(np.random.default_rng(0).permutation(len(there))[:_USERS]))
+    scores = matrix[positions(there, users)] @ alike
+    scores[_matrix(exclude, there, items).toarray() > 0] = -1.0
+    best = np.argpartition(-scores, min(20, len(items) - 1), axis=1)[:, :21]
+    return np.maximum(scores, 0.0).sum(axis=0), np.bincount(best.ravel(), minlength=len(items)).astype(np.float64)
+
+
+def _matrix(pairs: pl.DataFrame, users: pl.Series, items: pl.Series) -> sparse.csr_array:
+    """1 where the user has the item (n_users, n_items)."""
+    user, item = _coded(pairs.select("user_id", "item_id").unique(), users, items)
+    return sparse.csr_array((np.ones(len(user)), (user, item)), shape=(len(users), len(items)))
+
+
+def _coded(pairs: pl.DataFrame, users: pl.Series, items: pl.Series) -> tuple[Integers, Integers]:
+    """Places of users and items of pairs whose both are there, in order of users, then items."""
+    user, item = positions(pairs["user_id"], users), positions(pairs["item_id"], items)
+    there = (user >= 0) & (item >= 0)
+    order = np.lexsort((item[there], user[there]))
+    return user[there][order], item[there][order]
+
+
+def _counted(rows: pl.DataFrame, items: pl.Series, weight: pl.Expr | None = None) -> Numbers:
+    """Rows, or sums of a weight, by item (n_items,)."""
+    sums = rows.group_by("item_id").agg(n=(pl.len() if weight is None else weight).cast(pl.Float64))
+    found = items.to_frame("item_id").join(sums, on="item_id", how="left", maintain_order="left")
+    return found["n"].fill_null(0.0).to_numpy()
+
+
+def _beyond(values: Numbers, basis: Numbers) -> Numbers:
+    return values - basis @ (basis.T @ values)
+
+
+def _top(scores: Numbers, future: Numbers, depth: int) -> float:
+    return float(future[np.argsort(-scores, kind="stable")[:depth]].mean())

@@ -1,0 +1,147 @@
+"""One exam taken: every contender is fitted on what may be learned, makes its lists, and the baselines beside it.
+
+Lists are made as `recommend` makes them: what a user has had is kept out, what the catalogue of the cut calls
+unavailable too, and where a model says nothing the popular list goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from persona_cli.evaluation.asking import Asked, asked
+from persona_cli.evaluation.baselines import POPULAR, baseline_lists
+from persona_cli.evaluation.beyond import Background
+from persona_cli.evaluation.contenders import Contender, Recipe, baseline_of
+from persona_cli.evaluation.exams import Exam
+from persona_cli.events.catalogue import current, unavailable
+from persona_cli.models.base import Interactions, Training
+from persona_cli.models.interactions import interactions
+from persona_cli.models.layered import Layered
+from persona_cli.models.popular import Popular
+from persona_cli.models.preparing import prepared
+from persona_cli.models.ranking import ranked_with_ties
+from persona_cli.profiles.history import fold_history
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What there is to be judged after one exam."""
+
+    exam: Exam
+    contenders: list[Contender]
+    roster: Asked
+    lists: dict[str, pl.DataFrame]
+    """Label → lists: those of the contenders in their order, then those of the other baselines."""
+    boundaries: dict[str, pl.DataFrame]
+    """Label of a contender → who shares the score of the last entry, as `ranked_with_ties` answers it."""
+    background: Background
+
+
+def sit(
+    home: Home,
+    wanted: Sequence[Recipe],
+    exam: Exam,
+    depth: int,
+    *,
+    saved: Sequence[Contender] | None = None,
+    reuse: bool = False,
+    baselines: bool = True,
+) -> Sitting:
+    """Take `exam` with lists of `depth` entries: `saved` contenders as they are, else `wanted` recipes refitted.
+
+    With `reuse`, a saved model that was trained on just what the exam offers is taken instead of a refit.
+    """
+    settings = home.settings
+    learned = interactions(fold_history(exam.train), settings)
+    contenders = list(saved) if saved is not None else fitted(wanted, exam, learned, reuse)
+    # Where users are scored from what was learned from, the matrix is the same one.
+    known = learned if exam.known is exam.train else interactions(fold_history(exam.known), settings)
+    roster = asked(exam, known)
+    never = unavailable(home, exam.as_of)
+    popular = baseline_of(contenders)
+    lists: dict[str, pl.DataFrame] = {}
+    boundaries: dict[str, pl.DataFrame] = {}
+    for one in contenders:
+        fill = None if isinstance(one.model, Popular | Layered) else popular
+        label = one.recipe.label
+        lists[label], boundaries[label] = ranked_with_ties(
+            one.model, roster, depth, one.recipe.settings, exam.answers, fill=fill, never=never
+        )
+    expected = lists[POPULAR]
+    if baselines:
+        lists |= baseline_lists(exam, roster, learned, popular, expected, depth, settings, never)
+    vocabularies = [one.model.items for one in contenders]
+    return Sitting(
+        exam, contenders, roster, lists, boundaries, background(home, exam, learned, known, vocabularies, expected)
+    )
+
+
+def fitted(wanted: Sequence[Recipe], exam: Exam, learned: Interactions, reuse: bool) -> list[Contender]:
+    """Every recipe fitted on the train side; with `reuse`, a saved model that was trained on just that is taken."""
+    trainings: dict[str, Training] = {}
+    contenders = []
+    for recipe in wanted:
+        if reuse and recipe.is_saved_from(exam.train.height, exam.as_of):
+            assert recipe.saved is not None
+            contenders.append(Contender(recipe, recipe.saved.model))
+            continue
+        # Recipes may differ in how rows are normalised, and then in their Gram.
+        key = recipe.settings.digest(["model.gram."])
+        if key not in trainings:
+            trainings[key] = prepared(learned, exam.train, recipe.settings, exam.as_of)
+        contenders.append(Contender(recipe, recipe.unfitted().fit(trainings[key])))
+    return contenders
+
+
+def background(
+    home: Home,
+    exam: Exam,
+    learned: Interactions,
+    known: Interactions,
+    vocabularies: Sequence[pl.Series],
+    expected: pl.DataFrame | None,
+) -> Background:
+    """What lists are relative to: the items of every vocabulary and of the training histories, and who has each."""
+    counts = np.bincount(learned.strengths.indices, minlength=len(learned.items)).astype(np.int64)  # (n_items,)
+    had = pl.DataFrame({"item_id": learned.items, "users": counts}).filter(pl.col("users") > 0)
+    items = pl.concat([had["item_id"], *vocabularies]).unique().sort().rename("item_id")
+    popularity = (
+        items.to_frame()
+        .join(had, on="item_id", how="left", maintain_order="left")
+        .with_columns(pl.col("users").fill_null(0))
+    )
+    catalogue = described(home, exam)
+    first = exam.train.filter(pl.col("item_id").is_not_null()).group_by("item_id").agg(first=pl.col("timestamp").min())
+    if catalogue is not None:
+        published = catalogue.select("item_id", "published_at")
+        first = first.join(published, on="item_id", how="full", coalesce=True)
+        first = first.select("item_id", first=pl.coalesce("published_at", "first")).drop_nulls()
+    return Background(
+        items=items,
+        popularity=popularity,
+        n_users=max(1, int((np.diff(learned.strengths.indptr) > 0).sum())),
+        learned=learned,
+        known=known,
+        first_seen=first.sort("item_id"),
+        as_of=exam.as_of,
+        catalogue=None if catalogue is None else catalogue.select("item_id", "category", "tags"),
+        expected=expected,
+    )
+
+
+def described(home: Home, exam: Exam) -> pl.DataFrame | None:
+    """Items as the catalogue described them at the cut; what it did not hold yet, as it does now. None: no catalogue.
+
+    Descriptions tell lists apart and reach no model, so a later one of an item that had none does not leak.
+    """
+    if not tables.exists(home, "items"):
+        return None
+    now, then = current(home, "items"), current(home, "items", exam.as_of)
+    later = now.join(then, on="item_id", how="anti")
+    return pl.concat([then, later]).sort("item_id")
