@@ -2,7 +2,7 @@
 
 future_tie          what lists show beyond what the past explains goes with what the future brought beyond it
 telling_attribute   an attribute of users tells of their right answers what it does not tell of their past items
-strangers_served    users of whom nothing was known get lists of their own, with more hits than the usual list
+strangers_known     lists of users of whom nothing was known go with their own answers, not with anybody's
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.vocabulary import pair_matrix, positions
 
 Numbers = NDArray[np.float64]
 Integers = NDArray[np.int64]
-_ITEMS, _USERS = 2_000, 5_000
+_ITEMS, _USERS, _STRANGERS = 2_000, 5_000, 2_000
 """Items and users looked at, at most: enough for every test, and quick on large logs."""
 _FEWEST = 40
 """Items or users below which nothing can be said."""
@@ -130,39 +130,46 @@ def telling_attribute(values: pl.DataFrame, answers: pl.DataFrame, past: pl.Data
     return float(more.mean()), z, n_users
 
 
-def strangers_served(
-    lists: pl.DataFrame, strangers: pl.DataFrame, answers: pl.DataFrame
-) -> tuple[int, float, float, float]:
-    """Strangers with lists of their own: (how many, their hits, hits of the usual list, chance of that or more).
+def strangers_known(
+    lists: pl.DataFrame, strangers: pl.DataFrame, answers: pl.DataFrame, train: pl.DataFrame
+) -> tuple[int, float]:
+    """Whether lists of users of whom nothing was known go with their own answers: (users with a list, largest |z|).
 
-    strangers: user_id and their context, any columns. The usual list holds the items that most strangers of a context
-    are shown, as many as the list is long; hits are compared in pairs by user, one-sided.
+    strangers: user_id and what is known of each, a column a part of the context; train: distinct user_id, item_id. Two
+    measures of a list and a user's answers are taken: hits, and nearness of other items (cosine of their users in
+    training). Among strangers of one context every list says as much of one user's answers as of another's; the sum
+    over users of list and own answers is set against all ways of exchanging the answers within contexts, whose mean and
+    variance are known (Hoeffding, Annals of Mathematical Statistics 1951). Equal lists and random ones have z about 0.
     """
     context = [name for name in strangers.columns if name != "user_id"]
-    cells = strangers.with_columns(cell=pl.struct(context).rank("dense") if context else pl.lit(1)).select(
-        "user_id", "cell"
-    )
-    shown = lists.join(cells, on="user_id").select("user_id", "cell", "item_id")
-    length = shown.group_by("user_id", "cell").agg(n=pl.len())
-    usual = (
-        shown.group_by("cell", "item_id")
-        .agg(users=pl.len())
-        .sort("cell", "users", "item_id", descending=[False, True, False])
-        .with_columns(place=pl.int_range(1, pl.len() + 1).over("cell"))
-    )
-    expected = length.join(usual, on="cell").filter(pl.col("place") <= pl.col("n")).select("user_id", "item_id")
-    hits = shown.select("user_id", "item_id").join(answers, on=["user_id", "item_id"], how="semi")
-    plain = expected.join(answers, on=["user_id", "item_id"], how="semi")
-    own = shown.join(expected, on=["user_id", "item_id"], how="anti")["user_id"].unique()
-    paired = (
-        own.to_frame()
-        .join(hits.group_by("user_id").agg(hits=pl.len()), on="user_id", how="left")
-        .join(plain.group_by("user_id").agg(plain=pl.len()), on="user_id", how="left")
-        .fill_null(0)
-    )
-    up, down = int((paired["hits"] > paired["plain"]).sum()), int((paired["hits"] < paired["plain"]).sum())
-    chance = float(stats.binom.sf(up - 1, up + down, 0.5)) if up else 1.0
-    return len(own), float(paired["hits"].sum()), float(paired["plain"].sum()), chance
+    served = strangers.join(lists.select("user_id").unique(), on="user_id", how="semi").sort("user_id").head(_STRANGERS)
+    cells = served.select(pl.struct(context).rank("dense") if context else pl.lit(1).repeat_by(1).explode())
+    cell = cells.to_series().to_numpy() if context else np.ones(served.height)
+    items = pl.concat([lists["item_id"], answers["item_id"], train["item_id"]]).unique().sort()
+    shown, wanted = (_indicator(pairs, served["user_id"], items) for pairs in (lists, answers))
+    had = _indicator(train, train["user_id"].unique().sort(), items)
+    degrees = np.asarray(had.sum(axis=0)).ravel()
+    scale = sparse.diags_array(1.0 / np.sqrt(np.maximum(degrees, 1.0)))
+    near = ((shown @ scale) @ had.T) @ had @ scale - shown @ sparse.diags_array((degrees > 0).astype(np.float64))
+    worst = 0.0
+    for measure in (shown, near):
+        apart, variance = 0.0, 0.0
+        for one in np.unique(cell):
+            rows = np.flatnonzero(cell == one)
+            if len(rows) < 2:
+                continue
+            table = np.asarray((measure[rows] @ wanted[rows].T).todense(), dtype=np.float64)  # (n, n)
+            centred = table - table.mean(axis=0) - table.mean(axis=1)[:, None] + table.mean()
+            apart += float(np.trace(centred))
+            variance += float((centred**2).sum()) / (len(rows) - 1)
+        if variance > 1e-9:
+            worst = max(worst, abs(apart) / float(np.sqrt(variance)))
+    return served.height, worst
+
+
+def _indicator(pairs: pl.DataFrame, users: pl.Series, items: pl.Series) -> sparse.csr_array:
+    """1 where a user has an item (n_users, n_items)."""
+    return sparse.csr_array(pair_matrix(pairs.select("user_id", "item_id"), users, items).astype(np.float64))
 
 
 def _gains(user: Integers, item: Integers, label: Integers, n_items: int, n_values: int, folds: int = 10) -> Numbers:
