@@ -233,7 +233,7 @@ def leak_lines(result: Entry) -> list[str]:
             lines.append(f"LEAKAGE: {len(leaks)} of {len(ran)} checks found a leak; do not trust these figures")
             lines += [f"{check['name']}: {check['detail']}" for check in leaks]
         else:
-            lines.append(f"leakage: {len(ran)} checks{left_out}, none found")
+            lines.append(f"leakage: {len(ran)} check{'s' * (len(ran) != 1)}{left_out}, none found")
     if found := result.get("inflation"):
         gained = "" if found["inflation"] is None else f" ({percent(found['inflation'])} %)"
         lines.append(
