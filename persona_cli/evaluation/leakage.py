@@ -17,6 +17,7 @@ import polars as pl
 
 from persona_cli.evaluation import leakage_repeats, leakage_signs
 from persona_cli.evaluation.asking import contexts
+from persona_cli.evaluation.baselines import NAMES
 from persona_cli.evaluation.exams import Exam
 from persona_cli.models.base import Interactions
 
@@ -139,7 +140,7 @@ def _telling(evidence: Evidence, answers: pl.DataFrame) -> Check:
         values = given.select("user_id", value=name).drop_nulls()
         gain, z, n_users = leakage_signs.telling_attribute(values, answers, past)
         tested += n_users >= 40
-        if gain > 0.02 and z > 3.7:
+        if gain > 0.03 and z > 4.2:
             return Check(
                 PROFILE,
                 "leak",
@@ -246,7 +247,8 @@ def _popularity(evidence: Evidence) -> Check:
     past = leakage_signs.past_of(wanted.filter(pl.col("timestamp") < cut), future, exam.users, exam.exclude, cut)
     if past is None:
         return Check(POPULARITY, "skipped", "too few items or events to tell lists from the future")
-    for name in sorted(evidence.lists):
+    # The baselines are made here, from what is before the cut, and are what others are told from.
+    for name in sorted(set(evidence.lists) - set(NAMES)):
         tie = leakage_signs.future_tie(past, evidence.lists[name])
         clear = tie.correlation > 0.27 and tie.z > 4.0
         if clear or (tie.gap > 0.4 and tie.correlation > 0.15):
@@ -258,7 +260,9 @@ def _popularity(evidence: Evidence) -> Check:
                 "see that it is fitted on events before the cut alone",
             )
     return Check(
-        POPULARITY, "ok", f"no list of {len(evidence.lists):,} models knows what {len(past.items):,} items became"
+        POPULARITY,
+        "ok",
+        f"no list of {len(set(evidence.lists) - set(NAMES)):,} models knows what {len(past.items):,} items became",
     )
 
 
