@@ -259,11 +259,8 @@ def _popularity(evidence: Evidence) -> Check:
                 f"after the cut (partial correlation {tie.correlation:.2f}): "
                 "see that it is fitted on events before the cut alone",
             )
-    return Check(
-        POPULARITY,
-        "ok",
-        f"no list of {len(set(evidence.lists) - set(NAMES)):,} models knows what {len(past.items):,} items became",
-    )
+    n_lists = len(set(evidence.lists) - set(NAMES))
+    return Check(POPULARITY, "ok", f"no list of {n_lists:,} models knows what {len(past.items):,} items became")
 
 
 def _cut(exam: Exam) -> datetime | None:
