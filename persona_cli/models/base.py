@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.gram import Gram
+from persona_cli.models.vocabulary import with_columns
 
 Floats = NDArray[np.float32]
 
@@ -32,6 +33,8 @@ class Interactions:
     """True where the item was consumed or is never to be shown again, bool (n_users, n_items)."""
     events: NDArray[np.int64]
     """Events with an item of each user (n_users,)."""
+    times: NDArray[np.int64] | None = None
+    """Microseconds (UTC) of the user's last event with the item, aligned with `strengths.data`; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Training:
     """item_id String, day Date, device String, country String (nullable), n Int64: counts of events with an item."""
     as_of: datetime
     """Only what happened before this moment was used (UTC)."""
+    catalogue: pl.DataFrame | None = None
+    """The items as the catalogue described them at `as_of`, sorted by item_id; None: there is no catalogue."""
+    events: pl.DataFrame | None = None
+    """What was learned from, in no order: rows of `profiles.history.signal_events`; None: only the sums are there."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,17 @@ class Histories:
     """Events with an item of each user (n_users,): the evidence."""
     context: pl.DataFrame
     """device String, country String, nullable, one row a user (n_users): the cell of the popular list."""
+    times: sparse.csr_array | None = None
+    """Instant of the last event with each item, microseconds (UTC), the same pattern as `rows`; None: not known."""
+
+    def over(self, columns: NDArray[np.int64], n_items: int) -> Histories:
+        """The same users over another vocabulary: item j has column `columns[j]` there; -1: it has none."""
+        times = None if self.times is None else with_columns(self.times, columns, n_items)
+        return Histories(with_columns(self.rows, columns, n_items), self.events, self.context, times)
 
     def block(self, start: int, stop: int) -> Histories:
-        return Histories(self.rows[start:stop], self.events[start:stop], self.context[start:stop])
+        times = None if self.times is None else self.times[start:stop]
+        return Histories(self.rows[start:stop], self.events[start:stop], self.context[start:stop], times)
 
 
 class Model(Protocol):

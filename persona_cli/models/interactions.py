@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,30 @@ def rows_for(interactions: Interactions, vocabulary: pl.Series, settings: Settin
         (np.minimum(strengths.data, cap), strengths.indices, strengths.indptr), shape=strengths.shape
     )
     return with_columns(clipped, positions(interactions.items, vocabulary), len(vocabulary))
+
+
+def with_times(interactions: Interactions, events: pl.DataFrame | pl.LazyFrame) -> Interactions:
+    """The same matrix, each entry with the instant of the last of `events` (user_id, item_id, timestamp) that made it."""
+    latest = events.lazy().select("user_id", "item_id", "timestamp").drop_nulls()
+    found = latest.group_by("user_id", "item_id").agg(pl.col("timestamp").max()).collect()
+    rows, columns = positions(found["user_id"], interactions.users), positions(found["item_id"], interactions.items)
+    there = (rows >= 0) & (columns >= 0)
+    strengths = interactions.strengths
+    keys = np.repeat(np.arange(strengths.shape[0]), np.diff(strengths.indptr)) * strengths.shape[1] + strengths.indices
+    places = rows[there] * strengths.shape[1] + columns[there]
+    order = np.argsort(places)
+    instants = found["timestamp"].dt.epoch("us").to_numpy()[there][order]
+    at = np.searchsorted(places[order], keys)  # (n_entries,)
+    return dataclasses.replace(interactions, times=instants[at])
+
+
+def times_for(interactions: Interactions, vocabulary: pl.Series) -> sparse.csr_array | None:
+    """Instants in the pattern of `rows_for` (n_users, n_vocabulary); None where they are not known."""
+    if interactions.times is None:
+        return None
+    strengths = interactions.strengths
+    times = sparse.csr_array((interactions.times, strengths.indices, strengths.indptr), shape=strengths.shape)
+    return with_columns(times, positions(interactions.items, vocabulary), len(vocabulary))
 
 
 def seen_for(interactions: Interactions, vocabulary: pl.Series) -> sparse.csr_array:

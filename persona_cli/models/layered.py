@@ -126,8 +126,7 @@ class Layered:
         assert self.individual is not None
         if len(self.individual.items) == len(self.items):
             return histories
-        rows = with_columns(histories.rows, self._columns, len(self.individual.items))
-        return Histories(rows, histories.events, histories.context)
+        return histories.over(self._columns, len(self.individual.items))
 
     def _add_popular(
         self, scores: Floats, weights: NDArray[np.float64], context: pl.DataFrame, hidden: sparse.csr_array

@@ -8,7 +8,7 @@ import polars as pl
 
 from persona_cli.models.base import Interactions, Training
 from persona_cli.models.gram import Gram, build_gram
-from persona_cli.models.interactions import interactions
+from persona_cli.models.interactions import interactions, with_times
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings
 
@@ -21,24 +21,40 @@ POPULARITY = {
 }
 
 
-def prepare(events: pl.DataFrame, settings: Settings, as_of: datetime, gram: Gram | None = None) -> Training:
+def prepare(
+    events: pl.DataFrame,
+    settings: Settings,
+    as_of: datetime,
+    gram: Gram | None = None,
+    catalogue: pl.DataFrame | None = None,
+    ordered: bool = False,
+) -> Training:
     """Training of `events` (rows of `profiles.history.signal_events`, all of them before `as_of`).
 
-    `gram` is that of exactly these events where the caller keeps one up to date; else it is built here. Row order does
-    not matter.
+    `gram` is that of exactly these events where the caller keeps one up to date; else it is built here. `catalogue`:
+    items as described at `as_of`. `ordered`: the matrix says when each entry was made. Row order does not matter.
     """
-    return prepared(interactions(fold_history(events), settings), events, settings, as_of, gram)
+    matrix = interactions(fold_history(events), settings)
+    return prepared(matrix, events, settings, as_of, gram, catalogue, ordered)
 
 
 def prepared(
-    matrix: Interactions, events: pl.DataFrame, settings: Settings, as_of: datetime, gram: Gram | None = None
+    matrix: Interactions,
+    events: pl.DataFrame,
+    settings: Settings,
+    as_of: datetime,
+    gram: Gram | None = None,
+    catalogue: pl.DataFrame | None = None,
+    ordered: bool = False,
 ) -> Training:
     """As `prepare`, where the matrix of the events is there already."""
     return Training(
-        interactions=matrix,
+        interactions=with_times(matrix, events) if ordered and matrix.times is None else matrix,
         gram=build_gram(matrix, settings) if gram is None else gram,
         popularity=popularity(events),
         as_of=as_of,
+        catalogue=catalogue,
+        events=events,
     )
 
 

@@ -14,7 +14,7 @@ from scipy import sparse
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.events.store import scan_events
 from persona_cli.models.base import Histories, Interactions
-from persona_cli.models.interactions import interactions, rows_for, seen_for
+from persona_cli.models.interactions import interactions, rows_for, seen_for, times_for, with_times
 from persona_cli.models.popular import CELL
 from persona_cli.models.vocabulary import positions, with_rows
 from persona_cli.profiles import fold as folding
@@ -47,8 +47,10 @@ class Audience:
 
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What they are scored from; the held out as if nothing was known of them."""
-        rows = with_rows(rows_for(self.matrix, vocabulary, settings), np.where(self.holdout, -1, self.places))
-        return Histories(rows, np.where(self.holdout, 0, self.evidence), self.context)
+        places = np.where(self.holdout, -1, self.places)
+        rows, times = with_rows(rows_for(self.matrix, vocabulary, settings), places), times_for(self.matrix, vocabulary)
+        timed = None if times is None else with_rows(times, places)
+        return Histories(rows, np.where(self.holdout, 0, self.evidence), self.context, timed)
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What they have consumed or never want to see, bool (n_users, n_items)."""
@@ -71,10 +73,11 @@ def audience(
     as_of: datetime | None = None,
     context: Mapping[str, str] | None = None,
     include_holdout: bool = False,
+    ordered: bool = False,
 ) -> Audience:
     """`users` (default: everyone with a profile) as they were before `as_of`; users of whom nothing is known too.
 
-    `context` replaces what is known of everybody's device or country. MissingInput where no user is known at all,
+    `context` replaces what is known of everybody's device or country; `ordered`: histories say when. MissingInput where no user is known at all,
     UsageError for a context that popularity is not counted by.
     """
     for name in context or {}:
@@ -82,6 +85,9 @@ def audience(
             raise UsageError(f"--context {name}: popularity is not counted by that{nearest(name, CELL)}")
     chosen = (everyone(home, as_of) if users is None else users).unique().sort().alias("user_id")
     matrix = interactions(_history(home, None if users is None else chosen, as_of), home.settings)
+    if ordered:
+        events = scan_events(home, as_of).select(histories.user_key(), "item_id", "timestamp")
+        matrix = with_times(matrix, events.filter(pl.col("user_id").is_in(matrix.users.implode())))
     held_out = np.zeros(len(chosen), dtype=bool) if include_holdout else in_holdout(home, chosen).to_numpy()
     known = contexts(home, chosen, as_of).with_columns(
         pl.lit(value, dtype=pl.String).alias(name) for name, value in (context or {}).items()
