@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from persona_cli.errors import MissingInput
-from persona_cli.models import registry
+from persona_cli.models import kinds, registry
 from persona_cli.models.base import Model
 from persona_cli.models.gram_store import weights_digest
 from persona_cli.models.popular import Popular
@@ -58,7 +58,7 @@ class Recipe:
         return self.unchanged and found.manifest.get("weights_digest") == weights_digest(self.settings)
 
     def unfitted(self) -> Model:
-        return registry.unfitted(self.name, self.settings, self.individual)
+        return kinds.unfitted(self.name, self.settings, self.individual)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def full_keys(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_name(home: Home, name: str, given: Mapping[str, Any]) -> Recipe:
-    plain = registry.known(name.partition("/")[0])
+    plain = kinds.known(name.partition("/")[0])
     try:
         return _of_saved(home, registry.load_model(home, name), name, given)
     except MissingInput:

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from persona_cli.models.gram import Gram
-from persona_cli.models.registry import INDIVIDUAL
+from persona_cli.models.kinds import INDIVIDUAL
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

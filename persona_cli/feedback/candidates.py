@@ -25,7 +25,7 @@ from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare
 from persona_cli.models.ranking import rank
-from persona_cli.models.registry import unfitted
+from persona_cli.models.kinds import unfitted
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings
 

@@ -23,7 +23,7 @@ from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
 from persona_cli.feedback.budget import Portfolio, portfolio
 from persona_cli.feedback.choosing import Choice, choose
-from persona_cli.models import gram_store, registry
+from persona_cli.models import gram_store, kinds, registry
 from persona_cli.models.base import Model, Training
 from persona_cli.models.interactions import interactions
 from persona_cli.models.layered import Layered
@@ -83,7 +83,7 @@ def train(
     Raises MissingInput where there is nothing to learn from, UsageError for an unknown name, Busy where another run
     holds the models after `wait` seconds.
     """
-    names = list(dict.fromkeys(registry.known(name) for name in names))
+    names = list(dict.fromkeys(kinds.known(name) for name in names))
     if names and time_limit is not None:
         raise UsageError("--time-limit chooses what is trained, and --model names it; give one of them")
     settings = home.settings.with_flags(hyper_parameters(overrides or {}, names))
@@ -137,7 +137,7 @@ def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datet
 def _afford(home: Home, names: Sequence[str], training: Training, settings: Settings, limit: float) -> Portfolio:
     """The individual models to train, simplest first, and why others are not."""
     cuts = settings.whole("train.cuts")
-    named = [name for name in registry.INDIVIDUAL if name in names]
+    named = [name for name in kinds.INDIVIDUAL if name in names]
     if named or list(names) == ["popular"]:
         return Portfolio(named, {}, settings, cuts)
     if names and len(training.gram.items) >= 2:  # layered by its name: around what it is around now
@@ -190,7 +190,7 @@ def _saved(
     done: list[Trained] = []
     for name in ("popular", *wanted):
         began = time.monotonic()
-        model = fitted[name] = registry.unfitted(name, settings).fit(training)
+        model = fitted[name] = kinds.unfitted(name, settings).fit(training)
         seconds = time.monotonic() - began
         recipe = registry.recipe_of(settings, [name])
         versions[name] = registry.save_model(home, model, {**said, "recipe": recipe, "chosen": [], "parts": {}})

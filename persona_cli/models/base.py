@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -78,7 +78,10 @@ class Histories:
 
 
 class Model(Protocol):
-    """An item-side model in scikit-learn manners: the constructor stores settings, `fit` forgets the past."""
+    """An item-side model in scikit-learn manners: the constructor stores settings, `fit` forgets the past.
+
+    Its class has `from_settings(settings)`, unfitted, and `load(folder, settings)`, as `save` and `settings()` left it.
+    """
 
     name: ClassVar[str]
     exact: ClassVar[bool]
@@ -99,5 +102,24 @@ class Model(Protocol):
         """Write .npy and .parquet files into an empty folder; no pickle."""
         ...
 
-    @classmethod
-    def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self: ...
+
+@runtime_checkable
+class Composite(Protocol):
+    """A model made of others, which its class names by the settings: `inside(settings)`.
+
+    `from_settings(settings, parts)` and `load(folder, settings, parts)` are given them, by role.
+    """
+
+    def parts(self) -> Mapping[str, Model]:
+        """The models inside, by role; each is saved as a version of its own."""
+        ...
+
+
+def parts_of(model: Model) -> Mapping[str, Model]:
+    """The models inside a model, by role; none inside most."""
+    return model.parts() if isinstance(model, Composite) else {}
+
+
+def reads_order(model: Model) -> bool:
+    """Whether the model or one inside reads when things happened: `Histories.times`."""
+    return bool(getattr(model, "ordered", False)) or any(reads_order(one) for one in parts_of(model).values())

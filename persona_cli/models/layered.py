@@ -103,17 +103,12 @@ class Layered:
     def save(self, folder: Path) -> None:
         """Nothing of its own: the parts are artifacts that the manifest names, the evidence is a setting."""
 
-    @classmethod
-    def load(cls, folder: Path, settings: Mapping[str, Any]) -> Self:
-        """From models/layered/<version>, whose manifest names the parts in the folders beside."""
-        # Imported here because the registry knows every model, this one included.
-        from persona_cli.models.registry import load_folder
-        from persona_cli.workspace.artifacts import read_manifest
+    def parts(self) -> Mapping[str, Model]:
+        inside = {} if self.individual is None else {"individual": self.individual}
+        return {"popular": self.popular, **inside}
 
-        parts = {
-            role: load_folder(folder.parents[1] / reference).model
-            for role, reference in read_manifest(folder)["parts"].items()
-        }
+    @classmethod
+    def load(cls, folder: Path, settings: Mapping[str, Any], parts: Mapping[str, Model]) -> Self:
         popular = parts["popular"]
         assert isinstance(popular, Popular)
         return cls(popular, parts.get("individual"), settings["evidence"]).joined()

@@ -16,25 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from persona_cli.errors import BadData, MissingInput, UsageError, nearest
+from persona_cli.errors import BadData, MissingInput, UsageError
 from persona_cli.models.base import Model
-from persona_cli.models.ease import Ease
-from persona_cli.models.knn import Knn
-from persona_cli.models.layered import Layered
-from persona_cli.models.popular import Popular
+from persona_cli.models.kinds import MODELS, known
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.overview import model_versions
 from persona_cli.workspace.settings import Settings
-
-INDIVIDUAL: dict[str, type[Knn] | type[Ease]] = {"knn": Knn, "ease": Ease}
-"""Models that a layered model can be around, simplest first."""
-MODELS: dict[str, type[Popular] | type[Knn] | type[Ease] | type[Layered]] = {
-    "popular": Popular,
-    **INDIVIDUAL,
-    "layered": Layered,
-}
-
 
 @dataclass(frozen=True)
 class Saved:
@@ -51,7 +39,7 @@ class Saved:
 
     @property
     def parts(self) -> dict[str, str]:
-        """Of a layered model: `popular` and (unless it is the popular list alone) `individual`, as `ease/3`."""
+        """Models inside by role, as `ease/3`; of a layered one `popular` and (unless it is that alone) `individual`."""
         return dict(self.manifest.get("parts", {}))
 
     @property
@@ -62,21 +50,6 @@ class Saved:
     def recipe(self, settings: Settings) -> Settings:
         """`settings` with the model settings that it was trained by, before "auto" was resolved."""
         return settings.with_flags(self.manifest["recipe"])
-
-
-def unfitted(name: str, settings: Settings, individual: str | None = None) -> Model:
-    """A model by the settings; `individual` names the one inside a layered model."""
-    if name == "layered":
-        inside = None if individual is None else INDIVIDUAL[known(individual, INDIVIDUAL)].from_settings(settings)
-        return Layered.from_settings(settings, inside)
-    return MODELS[known(name)].from_settings(settings)
-
-
-def known(name: str, names: Mapping[str, Any] = MODELS) -> str:
-    """`name`, if a model is called so; `UsageError` with the nearest name if not."""
-    if name not in names:
-        raise UsageError(f"there is no model {name!r}{nearest(name, names)}", "persona train --help")
-    return name
 
 
 def save_model(home: Home, model: Model, manifest: Mapping[str, Any]) -> int:
@@ -143,14 +116,17 @@ def find(home: Home, reference: str | None = None) -> Path:
 
 
 def load_folder(folder: Path) -> Saved:
-    """The model in a version's folder."""
+    """The model in a version's folder; models inside it are those that its manifest names in the folders beside."""
     manifest = artifacts.verify(folder, contents=False)
     try:
         name, version, settings = str(manifest["name"]), int(manifest["version"]), manifest["settings"]
-        kind = MODELS[name]
+        kind, references = MODELS[name], dict(manifest.get("parts", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise BadData(f"{folder / artifacts.MANIFEST} does not describe a model ({error})", "persona train") from error
-    return Saved(name, version, kind.load(folder, settings), manifest)
+    if not references:
+        return Saved(name, version, kind.load(folder, settings), manifest)
+    parts = {role: load_folder(folder.parents[1] / reference).model for role, reference in references.items()}
+    return Saved(name, version, kind.load(folder, settings, parts), manifest)
 
 
 def latest(home: Home) -> str | None:
@@ -177,25 +153,37 @@ def set_latest(home: Home, version: int) -> None:
 def prune(home: Home, keep: int) -> list[str]:
     """Remove all but the newest `keep` versions of every model, and answer what went; call it under the lock `models`.
 
-    What is served, and the parts of every layered model that stays, stay whatever their number.
+    What is served, and the parts of every model that stays, stay whatever their number.
     """
+    there = {f"{name}/{version}" for name, versions in model_versions(home).items() for version in versions}
     staying = {f"{name}/{version}" for name, versions in model_versions(home).items() for version in versions[-keep:]}
-    staying.add(latest_or_none(home) or "")
-    for reference in [reference for reference in staying if reference.startswith("layered/")]:
-        staying.update(artifacts.read_manifest(home.path("models", reference)).get("parts", {}).values())
+    if serving := latest_or_none(home):
+        staying.add(serving)
+    looked_at: set[str] = set()
+    while left := staying - looked_at:
+        looked_at |= left
+        for reference in left & there:
+            staying.update(artifacts.read_manifest(home.path("models", reference)).get("parts", {}).values())
     gone = [
         f"{name}/{version}"
         for name, versions in model_versions(home).items()
         for version in versions
         if name in MODELS and f"{name}/{version}" not in staying
     ]
-    # Layered models first, so that none is ever there without its parts.
-    for reference in sorted(gone, key=lambda reference: not reference.startswith("layered/")):
+    # Models before their parts, so that none is ever there without these.
+    for reference in sorted(gone, key=lambda reference: _depth(home, reference), reverse=True):
         folder = home.path("models", reference)
         going = folder.with_name(artifacts.temporary_name())
         folder.rename(going)  # at once: no half of a version is ever seen
         artifacts.remove(going)
     return gone
+
+
+def _depth(home: Home, reference: str) -> int:
+    """How many levels of parts are below a version."""
+    parts = artifacts.read_manifest(home.path("models", reference)).get("parts", {}).values()
+    there = [part for part in parts if home.path("models", part).is_dir()]
+    return 1 + max((_depth(home, part) for part in there), default=0)
 
 
 def latest_or_none(home: Home) -> str | None:

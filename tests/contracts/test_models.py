@@ -21,7 +21,7 @@ from persona_cli.models.base import Histories, Model, Training
 from persona_cli.models.gram import build_gram
 from persona_cli.models.interactions import Interactions, interactions, rows_for
 from persona_cli.models.popular import Popular
-from persona_cli.models.registry import INDIVIDUAL
+from persona_cli.models.kinds import INDIVIDUAL
 from persona_cli.workspace.settings import load
 
 SETTINGS = load(None, {})

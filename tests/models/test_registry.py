@@ -10,7 +10,7 @@ import pytest
 from histories import DEFAULTS, liked, training
 
 from persona_cli.errors import BadData, MissingInput, UsageError
-from persona_cli.models import registry
+from persona_cli.models import kinds, registry
 from persona_cli.models.base import Model
 from persona_cli.models.ease import Ease
 from persona_cli.models.knn import Knn
@@ -166,14 +166,14 @@ def test_models_are_listed_by_name_and_version(home: Home) -> None:
 
 def test_unfitted_models_follow_the_settings() -> None:
     settings = DEFAULTS.with_flags({"model.ease.lambda": 7, "model.layered.evidence": 2})
-    made = registry.unfitted("layered", settings, "ease")
+    made = kinds.unfitted("layered", settings, "ease")
     assert isinstance(made, Layered)
     assert made.fit(TRAINING).settings() == {"evidence": 2.0}
     assert made.individual.settings()["lambda"] == 7.0  # type: ignore[union-attr]
     with pytest.raises(UsageError, match="no model 'popular'"):
-        registry.unfitted("layered", settings, "popular")
+        kinds.unfitted("layered", settings, "popular")
     with pytest.raises(UsageError, match="did you mean 'popular'"):
-        registry.unfitted("populer", settings)
+        kinds.unfitted("populer", settings)
 
 
 def test_a_recipe_brings_the_settings_back(home: Home) -> None:
