@@ -18,8 +18,10 @@ from persona_cli.evaluation.beyond import Background
 from persona_cli.evaluation.contenders import Contender, Recipe, baseline_of
 from persona_cli.evaluation.exams import Exam
 from persona_cli.events.catalogue import current, unavailable
-from persona_cli.models.base import Interactions, Training
-from persona_cli.models.interactions import interactions
+from persona_cli.events.catalogue import described as items_described
+from persona_cli.models import kinds
+from persona_cli.models.base import Interactions, Training, reads_order
+from persona_cli.models.interactions import interactions, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
@@ -59,9 +61,11 @@ def sit(
     """
     settings = home.settings
     learned = interactions(fold_history(exam.train), settings)
-    contenders = list(saved) if saved is not None else fitted(wanted, exam, learned, reuse)
+    contenders = list(saved) if saved is not None else fitted(home, wanted, exam, learned, reuse)
     # Where users are scored from what was learned from, the matrix is the same one.
     known = learned if exam.known is exam.train else interactions(fold_history(exam.known), settings)
+    if any(reads_order(one.model) for one in contenders):
+        known = with_times(known, exam.known)
     roster = asked(exam, known)
     never = unavailable(home, exam.as_of)
     popular = baseline_of(contenders)
@@ -82,9 +86,10 @@ def sit(
     )
 
 
-def fitted(wanted: Sequence[Recipe], exam: Exam, learned: Interactions, reuse: bool) -> list[Contender]:
+def fitted(home: Home, wanted: Sequence[Recipe], exam: Exam, learned: Interactions, reuse: bool) -> list[Contender]:
     """Every recipe fitted on the train side; with `reuse`, a saved model that was trained on just that is taken."""
     trainings: dict[str, Training] = {}
+    catalogue = items_described(home, exam.as_of, exam.train["item_id"].drop_nulls().unique())
     contenders = []
     for recipe in wanted:
         if reuse and recipe.is_saved_from(exam.train.height, exam.as_of):
@@ -92,9 +97,12 @@ def fitted(wanted: Sequence[Recipe], exam: Exam, learned: Interactions, reuse: b
             contenders.append(Contender(recipe, recipe.saved.model))
             continue
         # Recipes may differ in how rows are normalised, and then in their Gram.
-        key = recipe.settings.digest(["model.gram."])
+        ordered = kinds.ordered(recipe.individual or recipe.name, recipe.settings)
+        key = recipe.settings.digest(["model.gram."]) + f" {ordered}"
         if key not in trainings:
-            trainings[key] = prepared(learned, exam.train, recipe.settings, exam.as_of)
+            trainings[key] = prepared(
+                learned, exam.train, recipe.settings, exam.as_of, catalogue=catalogue, ordered=ordered
+            )
         contenders.append(Contender(recipe, recipe.unfitted().fit(trainings[key])))
     return contenders
 

@@ -30,6 +30,26 @@ def current(home: Home, kind: Kind, as_of: datetime | None = None) -> pl.DataFra
     return _newest(rows, [key]).sort(key)
 
 
+def described(home: Home, as_of: datetime | None = None, known: pl.Series | None = None) -> pl.DataFrame | None:
+    """Items as a model of `as_of` (None: now) may know them, sorted by item_id; None: there is no catalogue.
+
+    An item that had no row then, since the catalogue came into the workspace later, is described as it first was where
+    it was there without doubt: it is among `known` (item_ids of earlier events), or came out before.
+    """
+    if not tables.exists(home, "items"):
+        return None
+    then = current(home, "items", as_of)
+    if as_of is None:
+        return then
+    rows = tables.scan(home, "items", stored_schema("items")).collect()
+    there = pl.col("published_at") < as_of
+    if known is not None:
+        there = there.fill_null(False) | pl.col("item_id").is_in(known.implode())
+    later = rows.join(then, on="item_id", how="anti").filter(there.fill_null(False))
+    first = later.sort(_SINCE, "ingested_at").unique("item_id", keep="first", maintain_order=True)
+    return pl.concat([then, first.select(then.columns)]).sort("item_id")
+
+
 def unavailable(home: Home, as_of: datetime | None = None) -> pl.Series:
     """Items that the catalogue says are not to be had, sorted."""
     if not tables.exists(home, "items"):

@@ -1,19 +1,28 @@
 """What training can afford: which models, of what size, compared at how many cuts.
 
-A model is fitted once at every cut and once on everything. Speeds are fixed, so what is trained follows from the data,
-the settings and the time allowed, and never from how busy the machine is.
+A model is fitted once at every cut and once on everything, and makes lists for the people asked at every cut. Speeds
+are fixed, so what is trained follows from the data, the settings and the time allowed, and never from how busy the
+machine is.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-from persona_cli.models.gram import Gram
+import polars as pl
+
+from persona_cli.models.base import Training
 from persona_cli.models.kinds import INDIVIDUAL
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
+PORTFOLIO = ("knn", "ease")
+"""What is compared without names, beside the popular list, simplest first."""
+_FIRST = ("knn", "ease")
+# Cells of score blocks that are made and ranked a second.
+_RANKED_A_SECOND = 40e6
 _SOLVED_A_SECOND = 30e9  # operations of the inverse of EASE on one thread, n³ in all
 _SUMMED_A_SECOND = 15e6  # products of the item sums
 # EASE on fewer items than this is not worth its time beside knn on all.
@@ -34,39 +43,72 @@ class Portfolio:
     """Past cuts at which the models are compared, at least one."""
 
 
-def portfolio(gram: Gram, settings: Settings, limit: float) -> Portfolio:
-    """The models that `limit` seconds allow, at train.cuts cuts; at fewer where else a model would be left out."""
-    if len(gram.items) < 2:
-        return Portfolio([], dict.fromkeys(INDIVIDUAL, "fewer than two items have been wanted by anybody"), settings, 1)
+def portfolio(training: Training, settings: Settings, limit: float, catalogue: pl.DataFrame | None = None) -> Portfolio:
+    """The models that `limit` seconds allow in all, at train.cuts cuts; at fewer where else one would be left out.
+
+    Models are taken in by what they promise; one that does not fit in what is left is skipped.
+    """
+    if len(training.gram.items) < 2:
+        return Portfolio([], dict.fromkeys(PORTFOLIO, "fewer than two items have been wanted by anybody"), settings, 1)
+    missing = {name: why for name in PORTFOLIO if (why := lacking(name, catalogue)) is not None}
+    found = Portfolio([], missing, settings, 1)
     for cuts in range(settings.whole("train.cuts"), 0, -1):
-        sized = fitting(gram, settings, limit, cuts + 1)
-        needed = {name: (cuts + 1) * estimated_seconds(name, gram, sized) for name in INDIVIDUAL}
-        if max(needed.values()) <= limit:
+        found = _within(training, settings, limit, cuts, missing)
+        if len(found.skipped) == len(missing):
             break
-    names = [name for name in INDIVIDUAL if needed[name] <= limit]
-    skipped = {
-        name: f"would take about {needed[name]:,.0f} s of the {limit:,.0f} s allowed (--time-limit)"
-        for name in INDIVIDUAL
-        if name not in names
-    }
-    if sized.values != settings.values:
-        covered = sized.whole("model.ease.max_items")
-        log.info("ease: the %s most popular of %s items, as the time allows", f"{covered:,}", f"{len(gram.items):,}")
-    return Portfolio(names, skipped, sized, cuts)
+    covered = found.settings.whole("model.ease.max_items")
+    if "ease" in found.names and covered < min(len(training.gram.items), settings.whole("model.ease.max_items")):
+        log.info(
+            "ease: the %s most popular of %s items, as the time allows", f"{covered:,}", f"{len(training.gram.items):,}"
+        )
+    return found
 
 
-def estimated_seconds(name: str, gram: Gram, settings: Settings) -> float:
+def lacking(name: str, catalogue: pl.DataFrame | None) -> str | None:
+    """What a model of the portfolio needs and does not have here."""
+    if name == "content" and (catalogue is None or not catalogue.height):
+        return "there is no catalogue of items that describes them (persona ingest --kind items FILE)"
+    if name == "hybrid" and find_spec("lightfm") is None:
+        return "LightFM is not installed (pip install 'persona-cli[hybrid]')"
+    return None
+
+
+def _within(training: Training, settings: Settings, limit: float, cuts: int, missing: dict[str, str]) -> Portfolio:
+    left, taken, skipped = limit, set[str](), dict(missing)
+    for name in _FIRST:
+        if name in missing:
+            continue
+        if name == "ease":
+            settings = fitting(training, settings, left, cuts)
+        needed = (cuts + 1) * estimated_seconds(name, training, settings) + cuts * ranking_seconds(training, settings)
+        if needed <= left:
+            taken.add(name)
+            left -= needed
+        else:
+            skipped[name] = f"would take about {needed:,.0f} s of the {limit:,.0f} s allowed (--time-limit)"
+    return Portfolio([name for name in INDIVIDUAL if name in taken], skipped, settings, cuts)
+
+
+def ranking_seconds(training: Training, settings: Settings) -> float:
+    """Time to make one model's lists for the people asked at one cut."""
+    return settings.whole("train.validation_users") * len(training.gram.items) / _RANKED_A_SECOND
+
+
+def estimated_seconds(name: str, training: Training, settings: Settings) -> float:
     """Time that one fit of an individual model takes on a common machine, by its size alone."""
+    gram, n_items = training.gram, len(training.gram.items)
     if name == "ease":
-        n_items = min(len(gram.items), settings.whole("model.ease.max_items"))
-        return n_items**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
+        covered = min(n_items, settings.whole("model.ease.max_items"))
+        return covered**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
     return 2.0 * gram.cells.nnz / _SUMMED_A_SECOND
 
 
-def fitting(gram: Gram, settings: Settings, limit: float, fits: int = 2) -> Settings:
-    """The settings with as many items for EASE, the most popular first, as `fits` fits in `limit` seconds allow."""
+def fitting(training: Training, settings: Settings, limit: float, cuts: int) -> Settings:
+    """The settings with as many items for EASE, the most popular first, as fit in `limit` seconds."""
+    n_items = len(training.gram.items)
     speed = _SOLVED_A_SECOND * settings.whole("compute.solver_threads")
-    items = int((limit / fits * speed) ** (1 / 3)) // 100 * 100
-    if items >= min(len(gram.items), settings.whole("model.ease.max_items")) or items < _FEWEST_ITEMS:
+    spare = limit - cuts * ranking_seconds(training, settings)
+    items = int((max(spare, 0.0) / (cuts + 1) * speed) ** (1 / 3)) // 100 * 100
+    if items >= min(n_items, settings.whole("model.ease.max_items")) or items < _FEWEST_ITEMS:
         return settings
     return settings.with_flags({"model.ease.max_items": items})

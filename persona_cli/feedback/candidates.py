@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,13 +19,14 @@ from persona_cli.evaluation.asking import asked
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.evaluation.timelines import stable_hashes
+from persona_cli.models import kinds
 from persona_cli.models.base import Interactions, Model
-from persona_cli.models.interactions import interactions
+from persona_cli.models.blend import Blend, weights_of
+from persona_cli.models.interactions import interactions, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare
 from persona_cli.models.ranking import rank
-from persona_cli.models.kinds import unfitted
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings
 
@@ -68,11 +69,16 @@ def around(individual: str | None, evidence: float | str | None = None) -> str:
 class Panel:
     """The users of one exam, who judge the lists of any model."""
 
-    def __init__(self, exam: Exam, settings: Settings, known: Interactions | None = None) -> None:
-        """`known` is the matrix of the exam's known events where it is there already."""
+    def __init__(
+        self, exam: Exam, settings: Settings, known: Interactions | None = None, ordered: bool = False
+    ) -> None:
+        """`known` is the matrix of the exam's known events where it is there already; `ordered`: it says when."""
         self.exam = exam
         self.settings = settings
-        self.roster = asked(exam, interactions(fold_history(exam.known), settings) if known is None else known)
+        matrix = interactions(fold_history(exam.known), settings) if known is None else known
+        if ordered and matrix.times is None:
+            matrix = with_times(matrix, exam.known)
+        self.roster = asked(exam, matrix)
 
     def values(self, model: Model, fill: Popular | None = None) -> pl.Series:
         """NDCG@20 of each user's list (n_users,); where the model says nothing, `fill` decides."""
@@ -84,28 +90,67 @@ class Panel:
         return Judged(self.exam.headline, self.exam.as_of, self.exam.split.get("end"), frame)
 
 
+Describe = Callable[[datetime, pl.Series], pl.DataFrame | None]
+"""Items as they could be known at a moment, given those with events before it: `events.catalogue.described`."""
+
+
+@dataclass(frozen=True)
+class Further:
+    """What is tried beside each model by its rule."""
+
+    tuned: tuple[str, ...] = ()
+    """Models whose layered one is tried with each of `evidences`."""
+    evidences: tuple[float, ...] = ()
+    blends: tuple[tuple[str, ...], ...] = ()
+    """`model.blend.of` of each blend tried, of models that are compared."""
+
+
+NOTHING = Further()
+
+
 def judged(
-    exam: Exam, settings: Settings, names: Sequence[str], evidences: Sequence[float] = (), alone: bool = True
+    exam: Exam,
+    settings: Settings,
+    names: Sequence[str],
+    further: Further | Callable[[Mapping[str, float]], Further] = NOTHING,
+    *,
+    alone: bool = False,
+    describe: Describe | None = None,
 ) -> Judged:
     """Fit `names` on what the exam leaves to learn from and judge what could be served for the users asked.
 
-    Candidates: the popular list; each model of `names` (`alone`), filled up by the popular list; layered around each,
-    with the evidence of the settings, and with each of `evidences`.
+    Candidates: the popular list; layered around each model of `names`, with the evidence of the settings; with `alone`
+    each model by itself, filled up by the popular list; and what `further` says, given or as it follows from the means
+    of the candidates so far.
     """
-    training = prepare(exam.train, settings, exam.as_of)
-    panel = Panel(exam, settings, training.interactions if exam.known is exam.train else None)
+    catalogue = None if describe is None else describe(exam.as_of, exam.train["item_id"].drop_nulls().unique())
+    ordered = any(kinds.ordered(name, settings) for name in names)
+    training = prepare(exam.train, settings, exam.as_of, catalogue=catalogue, ordered=ordered)
+    panel = Panel(exam, settings, training.interactions if exam.known is exam.train else None, ordered)
     popular = Popular.from_settings(settings).fit(training)
+    rule = settings.number_or_word("model.layered.evidence")
     found = {POPULAR: panel.values(popular)}
+    fitted: dict[str, Model] = {}
     for name in names:
         log.debug("comparing %s: %s", name, exam.headline)
-        model = unfitted(name, settings).fit(training)
+        fitted[name] = kinds.unfitted(name, settings).fit(training)
         if alone:
-            found[name] = panel.values(model, popular)
-        rule = settings.number_or_word("model.layered.evidence")
-        found[around(name)] = panel.values(Layered(popular, model, rule).joined())
-        for evidence in evidences:
-            found[around(name, evidence)] = panel.values(Layered(popular, model, evidence).joined())
+            found[name] = panel.values(fitted[name], popular)
+        found[around(name)] = panel.values(Layered(popular, fitted[name], rule).joined())
+    if callable(further):
+        further = further({name: float(values.mean() or 0.0) for name, values in found.items()})  # type: ignore[arg-type]
+    for name in further.tuned:
+        for evidence in further.evidences:
+            found[around(name, evidence)] = panel.values(Layered(popular, fitted[name], evidence).joined())
+    for of in further.blends:
+        blend = Blend({name: fitted[name] for name in weights_of(of)}, of).joined()
+        found[around(blend_of(of))] = panel.values(Layered(popular, blend, rule).joined())
     return panel.judged(found)
+
+
+def blend_of(of: Sequence[str]) -> str:
+    """What a blend is called among the models compared."""
+    return f"blend of {' and '.join(of)}"
 
 
 def sampled(exams: Sequence[Exam], limit: int) -> list[Exam]:

@@ -1,8 +1,8 @@
 """Which model to serve: compared at several past cuts, the simpler one kept unless another wins at all of them.
 
-Few degrees of freedom, so that little can be overfitted: one individual model of those that fit the time, and one
-number, the evidence of the layered model, out of five. A single cut misleads: what is ahead there by a property of that
-cut alone is behind in the future. So a candidate takes the place of a simpler one only where it is
+Few degrees of freedom, so that little can be overfitted: one individual model of those that fit the time, or one of two
+blends, and one number, the evidence of the layered model, out of five. A single cut misleads: what is ahead there by a
+property of that cut alone is behind in the future. So a candidate takes the place of a simpler one only where it is
 
     clearly better    the paired interval of NDCG@20 over users, each user's mean over the cuts, lies above 0; its level
                       is 95 % over all that is tried at once (Bonferroni)
@@ -14,7 +14,7 @@ rule instead of a number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -26,12 +26,28 @@ from persona_cli.evaluation import exams
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, difference_intervals, mean_interval
 from persona_cli.evaluation.rolling import pooled
-from persona_cli.feedback.candidates import METRIC, POPULAR, Judged, Values, around, judged, sampled
+from persona_cli.feedback.candidates import (
+    METRIC,
+    NOTHING,
+    POPULAR,
+    Describe,
+    Further,
+    Judged,
+    Values,
+    around,
+    blend_of,
+    judged,
+    sampled,
+)
 from persona_cli.models.layered import AUTO_EVIDENCE
 from persona_cli.workspace.settings import Settings
 
 EVIDENCE = (0.3, 1.0, 3.0, 10.0, 30.0)
 """What is tried for model.layered.evidence = "auto"."""
+NEEDED = ("user_id", "item_id", "timestamp", "event_type", "device", "country", "strength", "never", "consumed")
+"""Columns of events that models are learned from."""
+BLENDED = 0.5
+"""Weight of a second model in a blend, beside the first one at 1."""
 FEW = 100
 """With fewer users asked no interval can decide: any gain over the popular list makes lists personal, at one cut."""
 
@@ -58,7 +74,8 @@ class Choice:
     evidence: float | str
     """model.layered.evidence; "auto" where the rule's value was not clearly worse than another."""
     figures: dict[str, Interval]
-    """NDCG@20 of every model compared, and of `layered` as chosen: over users, each user's mean over the cuts."""
+    """NDCG@20 of every model compared, as it would be served (layered around it), of the popular list, and of `layered`
+    as chosen: over users, each user's mean over the cuts."""
     users: int
     """Different users asked."""
     headline: str
@@ -68,6 +85,10 @@ class Choice:
     """The candidate that was chosen, as it is called in `cuts`."""
     cuts: tuple[Cut, ...] = ()
     """What was found at each cut, earliest first; none where nothing was compared."""
+    blend: tuple[str, ...] = ()
+    """model.blend.of, where the individual model is a blend."""
+    further: Further = NOTHING
+    """What was tried beside each model by its rule."""
 
     def validation(self, name: str) -> dict[str, Any] | None:
         """The figure of a model as JSON; None where it was not compared."""
@@ -79,8 +100,9 @@ class Choice:
     def record(self) -> dict[str, Any] | None:
         """The choice as JSON types, for the manifest of the model that it made; None where nothing was compared.
 
-        metric, individual, served, evidence, users, why, figures {model: {value, low, high}}, and cuts, each with
-        headline, cut, until, users and figures {candidate: mean}. Numbers are rounded to 6 digits.
+        metric, individual, served, evidence, blend (where one is chosen), users, why, figures {model: {value, low,
+        high}}, and cuts, each with headline, cut, until, users and figures {candidate: mean}. Numbers are rounded to 6
+        digits.
         """
         if not self.cuts:
             return None
@@ -89,6 +111,7 @@ class Choice:
             "individual": self.individual,
             "served": self.served,
             "evidence": self.evidence,
+            **({"blend": list(self.blend)} if self.blend else {}),
             "users": self.users,
             "why": self.why,
             "figures": {
@@ -109,19 +132,45 @@ class Choice:
 
 
 def choose(
-    events: pl.DataFrame, settings: Settings, names: Sequence[str], tune: bool, cuts: int | None = None
+    events: pl.DataFrame,
+    settings: Settings,
+    names: Sequence[str],
+    tune: bool,
+    cuts: int | None = None,
+    describe: Describe | None = None,
 ) -> Choice:
-    """Compare the individual models `names` (simplest first), alone and layered; `tune` also chooses the evidence.
+    """Compare the individual models `names` (simplest first) as they would be served; `tune` also tries more.
 
     `events` are rows of `signal_events`. At most `cuts` (default: train.cuts) windows of the last part of the events,
-    and fewer where one of them would ask fewer than 100 users. Every cut fits every model once. Raises MissingInput
-    where no cut leaves something to learn and to ask.
+    and fewer where one of them would ask fewer than 100 users. Every cut fits every model once. With `tune`, what is
+    ahead at the first cut decides what else is tried at all of them (`more`): other values of the evidence for the
+    model that leads there, and blends of it with the next two. Raises MissingInput where no cut leaves something to
+    learn and to ask.
     """
     found = past(events, settings, settings.whole("train.cuts") if cuts is None else cuts)
     evidence = settings.number_or_word("model.layered.evidence")
     evidences = tried(settings) if tune else []
-    results = [judged(exam, settings, names, evidences) for exam in found]
-    return decide(results, names, evidence, evidences, _headline(found))
+    results: list[Judged] = []
+    further = NOTHING
+
+    def decided(means: Mapping[str, float]) -> Further:
+        nonlocal further
+        if not results and tune:
+            further = more(means, names, evidences)
+        return further
+
+    for exam in found:
+        results.append(judged(exam, settings, names, decided, describe=describe))
+    return decide(results, names, evidence, further, _headline(found))
+
+
+def more(means: Mapping[str, float], names: Sequence[str], evidences: Sequence[float]) -> Further:
+    """What else is tried, by the means of the candidates at one cut."""
+    ahead = sorted(names, key=lambda name: -means[around(name)])
+    if not ahead or means[around(ahead[0])] <= 0:
+        return NOTHING
+    blends = tuple((ahead[0], f"{name}:{BLENDED:g}") for name in ahead[1:3] if means[around(name)] > 0)
+    return Further((ahead[0],), tuple(evidences), blends)
 
 
 def tried(settings: Settings) -> list[float]:
@@ -147,40 +196,52 @@ def decide(
     cuts: Sequence[Judged],
     names: Sequence[str],
     evidence: float | str = "auto",
-    evidences: Sequence[float] = (),
+    further: Further = NOTHING,
     headline: str = "",
 ) -> Choice:
-    """The choice between candidates judged at `cuts`; `evidence` is what stands unless one of `evidences` wins."""
+    """The choice between candidates judged at `cuts`; `evidence` is what stands unless another value wins."""
     together = pooled([one.figures for one in cuts])
     values = {name: together[name].to_numpy() for name in together.columns[1:]}
     few = together.height < FEW
+    blends = {blend_of(of): of for of in further.blends}
 
     def wins(name: str, than: str, of: int) -> bool:
         return clearly_better(values[name], values[than], of) and steady(cuts, name, than)
 
     best: str | None = None
     said = [f"{POPULAR} {_shown(values[POPULAR])}"]
-    for name in names:
+    for name in (*names, *blends):
         ours, theirs = around(name), around(best)
         said.append(f"{ours} {_shown(values[ours])}")
         by_mean = best is None and few and values[ours].mean() > values[theirs].mean()
-        if by_mean or wins(ours, theirs, len(names)):
+        if by_mean or wins(ours, theirs, len(names) + len(blends)):
             best = name
     served = around(best)
-    tuned = (
-        max(evidences, key=lambda value: (values[around(best, value)].mean(), -value)) if best and evidences else None
-    )
+    evidences = further.evidences if best in further.tuned else ()
+    tuned = max(evidences, key=lambda value: (values[around(best, value)].mean(), -value)) if evidences else None
     if tuned is not None and wins(around(best, tuned), served, len(evidences)):
         evidence, served = tuned, around(best, tuned)
-    alone = {name: values[name] for name in (POPULAR, *names)}
-    figures = {name: mean_interval(mine) for name, mine in (alone | {"layered": values[served]}).items()}
+    figures = {POPULAR: mean_interval(values[POPULAR])} | {name: mean_interval(values[around(name)]) for name in names}
+    figures["layered"] = mean_interval(values[served])
     at = "" if len(cuts) == 1 else f" at {len(cuts)} cuts"
     why = f"{METRIC} of {together.height:,} users{at}: {', '.join(said)}; "
     why += "nothing is clearly better than the popular list" if best is None else f"{best} is taken"
     if best is not None and served != around(best):
         why += f" with evidence {evidence:g} ({_shown(values[served])})"
     found = tuple(Cut(one.headline, one.cut, one.until, one.figures.height, one.means()) for one in cuts)
-    return Choice(best, evidence, figures, together.height, headline or cuts[-1].headline, why, served, found)
+    individual, blend = ("blend", blends[best]) if best in blends else (best, ())
+    return Choice(
+        individual,
+        evidence,
+        figures,
+        together.height,
+        headline or cuts[-1].headline,
+        why,
+        served,
+        found,
+        blend,
+        further,
+    )
 
 
 def clearly_better(values: Values, than: Values, of: int = 1) -> bool:

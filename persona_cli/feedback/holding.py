@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ from persona_cli.evaluation import exams
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import mean_interval
 from persona_cli.evaluation.rolling import pooled
+from persona_cli.events.catalogue import described
 from persona_cli.feedback.budget import portfolio
 from persona_cli.feedback.candidates import METRIC, POPULAR, Judged, Panel, around, judged, sampled
-from persona_cli.feedback.choosing import choose, tried
+from persona_cli.feedback.choosing import NEEDED, choose
 from persona_cli.models import registry
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
@@ -40,7 +42,6 @@ from persona_cli.workspace.overview import model_versions
 from persona_cli.workspace.settings import Settings
 
 _EVIDENCE = "model.layered.evidence"
-_NEEDED = ("user_id", "item_id", "timestamp", "device", "country", "strength", "never", "consumed")
 
 
 def held(
@@ -70,23 +71,25 @@ def held(
     Raises MissingInput where there is neither a moment nor a saved model to judge.
     """
     settings = home.settings
-    events = signal_events(home, as_of).select(_NEEDED).collect()
+    events = signal_events(home, as_of).select(NEEDED).collect()
     if not events["item_id"].count():
         raise MissingInput("there are no events with an item, so no choice can be judged", "persona ingest FILE")
     limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
     asked = settings.whole("train.validation_users") if users is None else users
-    afford = portfolio(prepare(events, settings, exams.after(events)).gram, settings, limit)
+    describe = partial(described, home)
+    afford = portfolio(prepare(events, settings, exams.after(events)), settings, limit, described(home))
     moments: list[dict[str, Any]] = []
     frames: list[pl.DataFrame] = []
     notes: list[str] = []
     for exam in _moments(events, settings, cuts, notes):
         try:
-            choice = choose(exam.train.select(_NEEDED), afford.settings, afford.names, tune=True, cuts=afford.cuts)
+            learned = exam.train.select(NEEDED)
+            choice = choose(learned, afford.settings, afford.names, tune=True, cuts=afford.cuts, describe=describe)
         except MissingInput as error:
             notes.append(f"nothing could be chosen before {_text(exam.as_of)}: {error.message}")
             continue
         (paper,) = sampled([exam], asked)
-        followed = judged(paper, afford.settings, afford.names, tried(afford.settings), alone=False)
+        followed = judged(paper, afford.settings, afford.names, choice.further, describe=describe)
         entry, frame = _entry(choice.record() or {}, choice.served, followed)
         moments.append(entry)
         frames.append(frame)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -21,14 +22,16 @@ import polars as pl
 from persona_cli.errors import BadData, BadSettings, MissingInput, UsageError, nearest
 from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
+from persona_cli.events.catalogue import described
 from persona_cli.feedback.budget import Portfolio, portfolio
-from persona_cli.feedback.choosing import Choice, choose
+from persona_cli.feedback.choosing import NEEDED, Choice, choose
 from persona_cli.models import gram_store, kinds, registry
-from persona_cli.models.base import Model, Training
+from persona_cli.models.base import Model, Training, parts_of
+from persona_cli.models.blend import Blend, weights_of
 from persona_cli.models.interactions import interactions
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
-from persona_cli.models.preparing import popularity, prepare
+from persona_cli.models.preparing import prepare, prepared
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks
@@ -38,7 +41,6 @@ from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
 _MAY_BE_SET = ("model.", "train.", "compute.")
-_NEEDED = ("user_id", "item_id", "timestamp", "device", "country", "strength", "never", "consumed")
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,12 @@ def train(
     settings = home.settings.with_flags(hyper_parameters(overrides or {}, names))
     with locks.hold(home, "models", "train", wait):
         sync(home, wait=wait)
-        events = signal_events(home, as_of).select(_NEEDED).collect()
+        events = signal_events(home, as_of).select(NEEDED).collect()
         if not events.height:
             when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
             raise MissingInput(f"there are no events{when} to learn from", "persona ingest FILE")
-        training = _prepared(home, events, settings, as_of)
+        ordered = any(kinds.ordered(name, settings) for name in names if name != "layered")
+        training = _prepared(home, events, settings, as_of, ordered)
         if not training.popularity.height:
             raise MissingInput(
                 "no event has both an item and a strength above 0, so there is nothing to learn from",
@@ -101,7 +104,7 @@ def train(
             )
         limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
         afford = _afford(home, names, training, settings, limit)
-        choice = _chosen(events, names, afford)
+        choice = _chosen(home, events, names, afford)
         return _saved(home, afford.settings, training, events, as_of, afford.names, afford.skipped, choice)
 
 
@@ -125,13 +128,14 @@ def hyper_parameters(given: Mapping[str, Any], names: Sequence[str]) -> dict[str
     return found
 
 
-def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datetime | None) -> Training:
+def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datetime | None, ordered: bool) -> Training:
     """All that models learn from; the stored Gram is brought up to date unless a past moment is asked for."""
     if as_of is not None:
-        return prepare(events, settings, as_of)
+        known = events["item_id"].drop_nulls().unique()
+        return prepare(events, settings, as_of, catalogue=described(home, as_of, known), ordered=ordered)
     matrix = interactions(history(home), settings)
     gram = gram_store.current_gram(dataclasses.replace(home, settings=settings), matrix, settings)
-    return Training(matrix, gram, popularity(events), after(events))
+    return prepared(matrix, events, settings, after(events), gram, described(home), ordered)
 
 
 def _afford(home: Home, names: Sequence[str], training: Training, settings: Settings, limit: float) -> Portfolio:
@@ -142,7 +146,7 @@ def _afford(home: Home, names: Sequence[str], training: Training, settings: Sett
         return Portfolio(named, {}, settings, cuts)
     if names and len(training.gram.items) >= 2:  # layered by its name: around what it is around now
         return Portfolio([_served(home) or "knn"], {}, settings, cuts)
-    return portfolio(training.gram, settings, limit)
+    return portfolio(training, settings, limit, training.catalogue)
 
 
 def _served(home: Home) -> str | None:
@@ -154,14 +158,23 @@ def _served(home: Home) -> str | None:
     return str(parts.get("individual", "")).partition("/")[0] or None
 
 
-def _chosen(events: pl.DataFrame, names: Sequence[str], afford: Portfolio) -> Choice:
+def _kept(home: Home, model: Model, settings: Settings, said: Mapping[str, Any]) -> str:
+    """Save a model that is inside another, and those inside it, and answer its reference."""
+    parts = {role: _kept(home, part, settings, said) for role, part in parts_of(model).items()}
+    recipe = registry.recipe_of(settings, [model.name])
+    version = registry.save_model(home, model, {**said, "recipe": recipe, "chosen": [], "parts": parts})
+    return f"{model.name}/{version}"
+
+
+def _chosen(home: Home, events: pl.DataFrame, names: Sequence[str], afford: Portfolio) -> Choice:
     """What to serve: compared where there is a choice, by rule where there is none."""
     wanted, evidence = afford.names, afford.settings.number_or_word("model.layered.evidence")
     if names and len(wanted) <= 1:
         individual = wanted[0] if wanted else None
         return Choice(individual, evidence, {}, 0, "", "named" if individual else "named: the popular list alone")
     try:
-        return choose(events, afford.settings, wanted, tune=not names, cuts=afford.cuts)
+        describe = partial(described, home)
+        return choose(events, afford.settings, wanted, tune=not names, cuts=afford.cuts, describe=describe)
     except MissingInput as error:
         individual = wanted[-1] if wanted else None
         return Choice(individual, evidence, {}, 0, "", f"by rule, since nothing can be compared: {error.message}")
@@ -186,28 +199,37 @@ def _saved(
         "events": events.height,
     }
     fitted: dict[str, Model] = {}
-    versions: dict[str, int] = {}
+    references: dict[str, str] = {}
     done: list[Trained] = []
+
+    def save(model: Model, seconds: float) -> None:
+        """The model and those inside it, which are versions of their own."""
+        parts = {role: _kept(home, part, settings, said) for role, part in parts_of(model).items()}
+        recipe = registry.recipe_of(settings, [model.name])
+        version = registry.save_model(home, model, {**said, "recipe": recipe, "chosen": [], "parts": parts})
+        fitted[model.name], references[model.name] = model, f"{model.name}/{version}"
+        done.append(Trained(model.name, version, round(seconds, 3), choice.validation(model.name)))
+
     for name in ("popular", *wanted):
         began = time.monotonic()
-        model = fitted[name] = kinds.unfitted(name, settings).fit(training)
-        seconds = time.monotonic() - began
-        recipe = registry.recipe_of(settings, [name])
-        versions[name] = registry.save_model(home, model, {**said, "recipe": recipe, "chosen": [], "parts": {}})
-        done.append(Trained(name, versions[name], round(seconds, 3), choice.validation(name)))
+        model = kinds.unfitted(name, settings).fit(training)
+        save(model, time.monotonic() - began)
+    if choice.blend:
+        settings = settings.with_flags({"model.blend.of": list(choice.blend)})
+        save(Blend({name: fitted[name] for name in weights_of(choice.blend)}, choice.blend).joined(), 0.0)
     began = time.monotonic()
     popular, inside = fitted["popular"], fitted.get(choice.individual or "")
     assert isinstance(popular, Popular)
     layered = Layered(popular, inside, choice.evidence).joined()
-    parts = {"popular": f"popular/{versions['popular']}"}
+    parts = {"popular": references["popular"]}
     if choice.individual is not None:
-        parts["individual"] = f"{choice.individual}/{versions[choice.individual]}"
+        parts["individual"] = references[choice.individual]
     tuned = choice.evidence != settings.number_or_word("model.layered.evidence")
     chosen = (["individual"] if choice.figures else []) + (["model.layered.evidence"] if tuned else [])
     recipe = {**registry.recipe_of(settings, ["layered"]), "model.layered.evidence": choice.evidence}
     exact = all(model.exact for model in fitted.values()) and not tuned
     manifest = {**said, "recipe": recipe, "chosen": chosen, "parts": parts, "exact": exact, "choice": choice.record()}
-    manifest["candidates"] = {name: f"{name}/{versions[name]}" for name in wanted} if choice.cuts else {}
+    manifest["candidates"] = {name: references[name] for name in wanted} if choice.cuts else {}
     version = registry.save_model(home, layered, manifest)
     done.append(Trained("layered", version, round(time.monotonic() - began, 3), choice.validation("layered")))
     registry.set_latest(home, version)

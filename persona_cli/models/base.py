@@ -84,10 +84,13 @@ class Model(Protocol):
     """
 
     name: ClassVar[str]
-    exact: ClassVar[bool]
-    """True where the model follows from mergeable integer sums alone."""
     items: pl.Series
     """Vocabulary, sorted; set by `fit` and `load`."""
+
+    @property
+    def exact(self) -> bool:
+        """True where the model follows from mergeable integer sums alone."""
+        ...
 
     def settings(self) -> Mapping[str, Any]:
         """Settings in force after `fit` (nothing "auto" is left), as JSON types."""

@@ -54,7 +54,7 @@ def rows_for(interactions: Interactions, vocabulary: pl.Series, settings: Settin
 
 
 def with_times(interactions: Interactions, events: pl.DataFrame | pl.LazyFrame) -> Interactions:
-    """The same matrix, each entry with the instant of the last of `events` (user_id, item_id, timestamp) that made it."""
+    """The same matrix, each entry with the instant of its last event (user_id, item_id, timestamp)."""
     latest = events.lazy().select("user_id", "item_id", "timestamp").drop_nulls()
     found = latest.group_by("user_id", "item_id").agg(pl.col("timestamp").max()).collect()
     rows, columns = positions(found["user_id"], interactions.users), positions(found["item_id"], interactions.items)

@@ -23,6 +23,7 @@ _POPULAR = {"popular": "popular:Popular"}
 _INDIVIDUAL = {
     "knn": "knn:Knn",
     "ease": "ease:Ease",
+    "blend": "blend:Blend",
 }
 _LAYERED = {"layered": "layered:Layered"}
 
@@ -105,7 +106,9 @@ def unfitted(name: str, settings: Settings, individual: str | None = None) -> Mo
         inside = None if individual is None else unfitted(known(individual, INDIVIDUAL), settings)
         return cast(Model, kind.from_settings(settings, inside))
     if is_composite(kind):
-        return cast(Model, kind.from_settings(settings, {one: unfitted(one, settings) for one in kind.inside(settings)}))
+        return cast(
+            Model, kind.from_settings(settings, {one: unfitted(one, settings) for one in kind.inside(settings)})
+        )
     return cast(Model, kind.from_settings(settings))
 
 

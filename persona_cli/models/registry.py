@@ -24,6 +24,7 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.overview import model_versions
 from persona_cli.workspace.settings import Settings
 
+
 @dataclass(frozen=True)
 class Saved:
     """A model as it was saved."""

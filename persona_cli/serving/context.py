@@ -77,8 +77,8 @@ def audience(
 ) -> Audience:
     """`users` (default: everyone with a profile) as they were before `as_of`; users of whom nothing is known too.
 
-    `context` replaces what is known of everybody's device or country; `ordered`: histories say when. MissingInput where no user is known at all,
-    UsageError for a context that popularity is not counted by.
+    `context` replaces what is known of everybody's device or country; `ordered`: histories say when. MissingInput where
+    no user is known at all, UsageError for a context that popularity is not counted by.
     """
     for name in context or {}:
         if name not in CELL:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models import registry
+from persona_cli.models.base import reads_order
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranking import Lists, Ranking, ranking
@@ -71,7 +72,7 @@ def recommend(
         )
     if users is None and isinstance(candidates, pl.DataFrame):
         users = candidates["user_id"]
-    asked = audience(home, users, as_of, context, include_holdout)
+    asked = audience(home, users, as_of, context, include_holdout, reads_order(saved.model))
     settings = saved.recipe(home.settings)
     popular, fill = _popular(home, saved)
     made = ranking(

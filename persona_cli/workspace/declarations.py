@@ -144,6 +144,12 @@ SETTINGS: tuple[Setting, ...] = (
     # LAPACK counts cells in 32 bits: 46,340 items at the most.
     Setting("model.ease.max_items", "whole", 20_000, "The most popular items that EASE covers.", 1, 46_000),
     Setting(
+        "model.blend.of",
+        "texts",
+        ("knn", "ease:0.5"),
+        "Models of a blend, each with its weight after a colon (else 1).",
+    ),
+    Setting(
         "model.layered.evidence",
         "number",
         "auto",

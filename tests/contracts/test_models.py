@@ -21,11 +21,11 @@ from persona_cli.models.base import Histories, Model, Training
 from persona_cli.models.gram import build_gram
 from persona_cli.models.interactions import Interactions, interactions, rows_for
 from persona_cli.models.popular import Popular
-from persona_cli.models.kinds import INDIVIDUAL
+from persona_cli.models.kinds import INDIVIDUAL, is_composite
 from persona_cli.workspace.settings import load
 
 SETTINGS = load(None, {})
-PERSONAL: list[type[Any]] = list(INDIVIDUAL.values())
+PERSONAL: list[type[Any]] = [kind for kind in INDIVIDUAL.values() if not is_composite(kind)]
 MODELS = [Popular, *PERSONAL]
 N = 24
 every_model = pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)

@@ -13,7 +13,7 @@ from shop import START, add, clicks, shop
 
 from persona_cli.errors import MissingInput
 from persona_cli.feedback import choosing
-from persona_cli.feedback.candidates import METRIC, Judged, around
+from persona_cli.feedback.candidates import METRIC, Further, Judged, around
 from persona_cli.feedback.choosing import EVIDENCE, choose, clearly_better, decide
 from persona_cli.profiles.history import signal_events
 from persona_cli.workspace.home import Home, create
@@ -171,13 +171,13 @@ def test_evidence_is_tuned_by_the_same_rule() -> None:
         cut(number, **figures(0.1, 0.14, 0.1, **{around("knn", 3.0): 0.16, around("knn", 10.0): 0.15}))
         for number in range(2)
     ]
-    choice = decide(steady, ["knn"], "auto", [3.0, 10.0])
+    choice = decide(steady, ["knn"], "auto", Further(("knn",), (3.0, 10.0)))
     assert (choice.evidence, choice.served) == (3.0, "layered around knn, evidence 3")
     assert choice.figures["layered"].value == pytest.approx(0.16) and "with evidence 3 (0.1600)" in choice.why
     lucky = [
         cut(number, **figures(0.1, 0.14, 0.1, **{around("knn", 3.0): mean})) for number, mean in enumerate((0.2, 0.139))
     ]
-    assert decide(lucky, ["knn"], "auto", [3.0]).evidence == "auto"
+    assert decide(lucky, ["knn"], "auto", Further(("knn",), (3.0,))).evidence == "auto"
 
 
 def many(root: Path, n_users: int) -> Home:

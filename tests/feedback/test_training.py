@@ -14,7 +14,7 @@ from shop import START, add, clicks, shop, user
 
 from persona_cli.errors import BadSettings, Busy, MissingInput, UsageError
 from persona_cli.feedback import budget
-from persona_cli.feedback.budget import estimated_seconds, fitting
+from persona_cli.feedback.budget import estimated_seconds, fitting, ranking_seconds
 from persona_cli.feedback.training import hyper_parameters, train
 from persona_cli.models import registry
 from persona_cli.models.gram import build_gram
@@ -179,23 +179,25 @@ def test_what_does_not_fit_the_time_is_left_out_and_said(home: Home, monkeypatch
 
 
 def test_the_estimate_grows_with_the_cube_of_the_items_and_stops_at_the_most_covered(home: Home) -> None:
-    gram = build_gram(interactions(_history(home), home.settings), home.settings)
-    whole = estimated_seconds("ease", gram, home.settings)
-    half = estimated_seconds("ease", gram, home.settings.with_flags({"model.ease.max_items": len(gram.items) // 2}))
+    made = interactions(_history(home), home.settings)
+    training: Any = SimpleNamespace(interactions=made, gram=build_gram(made, home.settings))
+    few = home.settings.with_flags({"model.ease.max_items": len(training.gram.items) // 2})
+    whole, half = (estimated_seconds("ease", training, settings) for settings in (home.settings, few))
     assert whole == pytest.approx(8 * half)
 
 
 @pytest.mark.parametrize(
-    ("items", "limit", "covered"), [(50_000, 300, 16_500), (50_000, 1e6, 20_000), (9_000, 300, 20_000)]
+    ("items", "limit", "covered"), [(50_000, 300, 16_400), (50_000, 1e6, 20_000), (9_000, 300, 20_000)]
 )
 def test_ease_covers_as_many_items_as_the_time_allows(home: Home, items: int, limit: float, covered: int) -> None:
-    gram: Any = SimpleNamespace(items=range(items))
-    settings = fitting(gram, home.settings, limit)
+    training: Any = SimpleNamespace(gram=SimpleNamespace(items=range(items)))
+    settings = fitting(training, home.settings, limit, 1)
     assert settings.whole("model.ease.max_items") == covered
     if items > covered:
-        assert 2 * estimated_seconds("ease", gram, settings) <= limit
-    hopeless = fitting(gram, home.settings, 0.01)
-    assert 2 * estimated_seconds("ease", gram, hopeless) > 0.01, "too few would be left: it is skipped"
+        needed = 2 * estimated_seconds("ease", training, settings) + ranking_seconds(training, settings)
+        assert needed <= limit
+    hopeless = fitting(training, home.settings, 0.01, 1)
+    assert 2 * estimated_seconds("ease", training, hopeless) > 0.01, "too few would be left: it is skipped"
 
 
 def _history(home: Home) -> Any:
