@@ -65,7 +65,7 @@ def train(
     persona train --model knn --model ease --as-of 2026-03-01
     """
     from persona_cli.api import Workspace
-    from persona_cli.workspace.declarations import seconds
+    from persona_cli.workspace.setting import seconds
 
     try:
         limit = None if time_limit is None else seconds(time_limit)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from persona_cli.errors import BadSettings, nearest
-from persona_cli.workspace.declarations import BY_KEY, SETTINGS, Setting, checked, seconds, strength
+from persona_cli.workspace.declarations import BY_KEY, SETTINGS
+from persona_cli.workspace.setting import Setting, checked, seconds, strength
 
 SECTIONS = tuple(dict.fromkeys(setting.key if setting.is_table else setting.section for setting in SETTINGS))
 # Variables with a meaning of their own, not settings.

@@ -1,0 +1,135 @@
+"""What a setting is, and how a value given for it is checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from persona_cli.workspace.expressions import parse_condition
+
+Kind = Literal["text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths"]
+_DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key. `low` and `high` are inclusive; `words` stand beside a number ("auto") or are all that a text may be."""
+
+    key: str
+    kind: Kind
+    default: Any
+    comment: str
+    low: float = -math.inf
+    high: float = math.inf
+    words: tuple[str, ...] = ()
+
+    @property
+    def section(self) -> str:
+        return self.key.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+    @property
+    def is_table(self) -> bool:
+        return self.kind == "strengths"
+
+
+def seconds(text: str) -> float:
+    """`90s`, `5m`, `1h30m` or plain seconds as seconds; ValueError for anything else."""
+    parts = _DURATION.match(text.strip())
+    if not text.strip() or parts is None:
+        raise ValueError("a duration such as 90s, 5m or 1h30m")
+    hours, minutes, rest = (float(part) if part else 0.0 for part in parts.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+def checked(setting: Setting, value: Any) -> Any:
+    """`value` in the setting's own type; ValueError whose text completes the sentence "expected …"."""
+    kind = setting.kind
+    if kind in ("number", "whole"):
+        return _number(setting, value)
+    if kind == "flag":
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
+    if kind in ("texts", "wholes"):
+        return _several(setting, value)
+    if kind == "strengths":
+        return _strengths(value)
+    if not isinstance(value, str):
+        raise ValueError(f"one of {', '.join(setting.words)}" if setting.words else "a text in quotes")
+    if kind == "duration":
+        seconds(value)
+    elif kind == "zone":
+        _zone(value)
+    elif setting.words and value not in setting.words:
+        raise ValueError(f"one of {', '.join(setting.words)}")
+    return value
+
+
+def _number(setting: Setting, value: Any) -> Any:
+    if isinstance(value, str) and value in setting.words:
+        return value
+    whole = setting.kind == "whole"
+    wanted = ("a whole number" if whole else "a number") + _range(setting)
+    wanted += "".join(f' or "{word}"' for word in setting.words)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise ValueError(wanted)
+    if not (setting.low <= value <= setting.high) or not math.isfinite(value):
+        raise ValueError(wanted)
+    return int(value) if whole else float(value)
+
+
+def _range(setting: Setting) -> str:
+    low, high = setting.low, setting.high
+    if math.isfinite(low) and math.isfinite(high):
+        return f" from {low:g} to {high:g}"
+    if math.isfinite(low):
+        return f" of at least {low:g}"
+    return f" of at most {high:g}" if math.isfinite(high) else ""
+
+
+def _several(setting: Setting, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            'a list, such as ["click", "purchase"]' if setting.kind == "texts" else "a list, such as [10, 20]"
+        )
+    if setting.kind == "texts":
+        if not all(isinstance(entry, str) and entry for entry in value):
+            raise ValueError('a list of texts, such as ["click", "purchase"]')
+        return tuple(value)
+    if not value or not all(isinstance(n, int) and not isinstance(n, bool) and n >= setting.low for n in value):
+        raise ValueError(f"a list of whole numbers of at least {setting.low:g}, such as [10, 20]")
+    return tuple(value)
+
+
+def _strengths(value: Any) -> dict[str, float | str]:
+    if not isinstance(value, Mapping):
+        raise ValueError("a table of event types and numbers")
+    return {str(key): strength(str(key), entry) for key, entry in value.items()}
+
+
+def strength(key: str, entry: Any) -> float | str:
+    """One entry of `[signals.strengths]`: a number, or "never"; the key must be a condition."""
+    parse_condition(key)
+    if entry == "never":
+        return "never"
+    number = isinstance(entry, int | float) and not isinstance(entry, bool)
+    # 1e6 keeps a thousandth of a strength times any count of events well inside 64 bits.
+    if not number or not abs(entry) <= 1e6:
+        raise ValueError(f'a number from -1000000 to 1000000 or "never" for {key!r}')
+    return float(entry)
+
+
+def _zone(name: str) -> None:
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise ValueError("the name of a time zone, such as UTC or Europe/Berlin") from error
