@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 
-from persona_cli.models.ease import Ease
-from persona_cli.models.knn import Knn
+from persona_cli.models.base import Floats, Histories, Model
 from persona_cli.models.layered import Layered
+from persona_cli.models.popular import CELL, Popular
 from persona_cli.models.ranking import Lists
 from persona_cli.models.registry import Saved
 from persona_cli.models.vocabulary import positions
@@ -24,13 +25,14 @@ MOST = 3
 class Reasons:
     """Words for the entries of lists.
 
-    The individual models are linear in the history: an own item j speaks for item i with x_j W_ji. The largest positive
-    of these are named; where there is none, the item stands there by its popularity.
+    An own item j speaks for item i with x_j W_ji, where W is the weights of a model that is linear in the history
+    (knn, ease), else what the model would say to somebody with j alone in the history. The largest positive of these
+    are named; where there is none, the item stands there by its popularity.
     """
 
     def __init__(self, home: Home, saved: Saved, asked: Audience, settings: Settings) -> None:
         inside = saved.model.individual if isinstance(saved.model, Layered) else saved.model
-        self.inside = inside if isinstance(inside, Knn | Ease) else None
+        self.inside = None if isinstance(inside, Popular) else inside
         self.items = saved.model.items if inside is None else inside.items
         self.rows = asked.histories(self.items, settings).rows
         self.context = asked.context
@@ -58,13 +60,25 @@ class Reasons:
         speaks = np.zeros((len(own), len(entries)), dtype=np.float32)
         covered = entries >= 0
         if self.inside is not None and len(own) and covered.any():
-            speaks[:, covered] = self.inside.weights_of(own)[:, entries[covered]] * strengths[:, None]
+            speaks[:, covered] = _weights(self.inside, own)[:, entries[covered]] * strengths[:, None]
         return speaks
 
     def _popular(self, user: int) -> str:
         device, country = self.context.row(user)
         where = "".join((f" on {device}" if device else "", f" in {country}" if country else ""))
         return f"popular{where}"
+
+
+def _weights(model: Model, own: NDArray[np.int32]) -> Floats:
+    """What each of these items (positions) says for every other (n_own, n_items)."""
+    if hasattr(model, "weights_of"):
+        weights: Floats = model.weights_of(own)
+        return weights
+    n = len(own)
+    alone = sparse.csr_array((np.ones(n, dtype=np.float32), (np.arange(n), own)), shape=(n, len(model.items)))
+    nowhere = pl.DataFrame([pl.Series(name, [None] * n, dtype=pl.String) for name in CELL])
+    times = sparse.csr_array((np.zeros(n, dtype=np.int64), alone.indices, alone.indptr), shape=alone.shape)
+    return model.scores(Histories(alone, np.ones(n, dtype=np.int64), nowhere, times))
 
 
 def _names(home: Home, items: pl.Series) -> list[str]:
