@@ -10,7 +10,7 @@ from scipy import sparse
 
 from persona_cli.evaluation.exams import Exam
 from persona_cli.models.base import Histories, Interactions
-from persona_cli.models.interactions import rows_for, times_for
+from persona_cli.models.interactions import dislikes_for, rows_for, times_for
 from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
 from persona_cli.workspace.settings import Settings
 
@@ -34,8 +34,11 @@ class Asked:
         """What a model with this vocabulary scores them from."""
         rows = with_rows(rows_for(self.matrix, vocabulary, settings), self.places)
         events = np.where(self.places >= 0, np.append(self.matrix.events, 0)[self.places], 0)
-        times = times_for(self.matrix, vocabulary)
-        return Histories(rows, events, self.context, None if times is None else with_rows(times, self.places))
+        times, dislikes = (
+            None if one is None else with_rows(one, self.places)
+            for one in (times_for(self.matrix, vocabulary), dislikes_for(self.matrix, vocabulary, settings))
+        )
+        return Histories(rows, events, self.context, times, dislikes)
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What may not be shown: bool (n_users, n_items)."""

@@ -35,6 +35,8 @@ class Interactions:
     """Events with an item of each user (n_users,)."""
     times: NDArray[np.int64] | None = None
     """Microseconds (UTC) of the user's last event with the item, aligned with `strengths.data`; None: not known."""
+    dislikes: sparse.csr_array | None = None
+    """How far decayed strengths are below 0, only entries > 0, float32 (n_users, n_items); None: none is."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,19 @@ class Histories:
     """device String, country String, nullable, one row a user (n_users): the cell of the popular list."""
     times: sparse.csr_array | None = None
     """Instant of the last event with each item, microseconds (UTC), the same pattern as `rows`; None: not known."""
+    dislikes: sparse.csr_array | None = None
+    """How far decayed strengths are below 0, clipped to [0, cap], float32 (n_users, n_items); None: no entry."""
 
     def over(self, columns: NDArray[np.int64], n_items: int) -> Histories:
         """The same users over another vocabulary: item j has column `columns[j]` there; -1: it has none."""
-        times = None if self.times is None else with_columns(self.times, columns, n_items)
-        return Histories(with_columns(self.rows, columns, n_items), self.events, self.context, times)
+        times, dislikes = (
+            None if one is None else with_columns(one, columns, n_items) for one in (self.times, self.dislikes)
+        )
+        return Histories(with_columns(self.rows, columns, n_items), self.events, self.context, times, dislikes)
 
     def block(self, start: int, stop: int) -> Histories:
-        times = None if self.times is None else self.times[start:stop]
-        return Histories(self.rows[start:stop], self.events[start:stop], self.context[start:stop], times)
+        times, dislikes = (None if one is None else one[start:stop] for one in (self.times, self.dislikes))
+        return Histories(self.rows[start:stop], self.events[start:stop], self.context[start:stop], times, dislikes)
 
 
 class Model(Protocol):

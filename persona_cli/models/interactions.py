@@ -21,7 +21,8 @@ def interactions(history: pl.DataFrame, settings: Settings, items: pl.Series | N
     """The matrix of a history table, sorted as `profiles.history.history` answers it.
 
     Strengths fade by signals.half_life_days, counted back from the user's own last day, so that one user's row never
-    depends on another's. Sums that are not positive, and items that the user never wants to see, have no strength.
+    depends on another's. Sums that are not positive, and items that the user never wants to see, have no strength; sums
+    below 0 are dislikes.
     `items` fixes the vocabulary: other items are dropped, but still count in `events`.
     """
     faded = decayed(history, settings.number("signals.half_life_days"))  # one row a (user, item), sorted
@@ -32,6 +33,7 @@ def interactions(history: pl.DataFrame, settings: Settings, items: pl.Series | N
     strengths = faded["strength"].to_numpy().astype(np.float32)
     never = faded["never"].to_numpy() > 0
     liked = (strengths > 0) & ~never & (columns >= 0)
+    disliked = (strengths < 0) & (columns >= 0)
     hidden = (never | (faded["consumed"].to_numpy() > 0)) & (columns >= 0)
     shape = (len(users), len(vocabulary))
     return Interactions(
@@ -40,17 +42,20 @@ def interactions(history: pl.DataFrame, settings: Settings, items: pl.Series | N
         strengths=_csr(strengths[liked], rows[liked], columns[liked], shape),
         seen=_csr(np.ones(int(hidden.sum()), dtype=bool), rows[hidden], columns[hidden], shape),
         events=row_sums(faded["n"].to_numpy(), np.searchsorted(rows, np.arange(len(users) + 1))),
+        dislikes=_csr(-strengths[disliked], rows[disliked], columns[disliked], shape) if disliked.any() else None,
     )
 
 
 def rows_for(interactions: Interactions, vocabulary: pl.Series, settings: Settings) -> sparse.csr_array:
     """Strengths clipped to [0, model.gram.cap] over a model's vocabulary (n_users, n_vocabulary); others dropped."""
-    cap = np.float32(settings.number("model.gram.cap"))
-    strengths = interactions.strengths
-    clipped = sparse.csr_array(
-        (np.minimum(strengths.data, cap), strengths.indices, strengths.indptr), shape=strengths.shape
-    )
-    return with_columns(clipped, positions(interactions.items, vocabulary), len(vocabulary))
+    return _clipped(interactions.strengths, interactions.items, vocabulary, settings)
+
+
+def dislikes_for(interactions: Interactions, vocabulary: pl.Series, settings: Settings) -> sparse.csr_array | None:
+    """What users dislike, as `rows_for` has what they like; None where nobody dislikes a thing."""
+    if interactions.dislikes is None:
+        return None
+    return _clipped(interactions.dislikes, interactions.items, vocabulary, settings)
 
 
 def with_times(interactions: Interactions, events: pl.DataFrame | pl.LazyFrame) -> Interactions:
@@ -80,6 +85,12 @@ def times_for(interactions: Interactions, vocabulary: pl.Series) -> sparse.csr_a
 def seen_for(interactions: Interactions, vocabulary: pl.Series) -> sparse.csr_array:
     """What must not be shown again, over a model's vocabulary: bool (n_users, n_vocabulary)."""
     return with_columns(interactions.seen, positions(interactions.items, vocabulary), len(vocabulary))
+
+
+def _clipped(matrix: sparse.csr_array, items: pl.Series, vocabulary: pl.Series, settings: Settings) -> sparse.csr_array:
+    cap = np.float32(settings.number("model.gram.cap"))
+    clipped = sparse.csr_array((np.minimum(matrix.data, cap), matrix.indices, matrix.indptr), shape=matrix.shape)
+    return with_columns(clipped, positions(items, vocabulary), len(vocabulary))
 
 
 def _csr(

@@ -28,12 +28,15 @@ Columns = NDArray[np.int64]
 class Layered:
     """A blend of the popular list of the user's context and an individual model: the serving default.
 
-        score = w · s_individual / m_individual + (1 - w) · s_popular / m_popular,   w = n / (n + evidence)
+        score = w · s_individual / m_individual + (1 - w) · s_popular / m_popular - v · d · s_disliked / m_disliked
+        w = n / (n + evidence) where the individual model says something, else 0;   v = n / (n + evidence)
 
     n is the number of the user's events with an item; m is the mean of the user's own top 20 of that model, hidden
     items left out. Where the individual model says nothing (no history, or none that it knows) w is 0, so a new user
     gets the popular list. Items that the individual model does not cover keep their popular part. A pseudo-count prior
-    of strength `evidence`, as in empirical-Bayes shrinkage (Efron & Morris 1975).
+    of strength `evidence`, as in empirical-Bayes shrinkage (Efron & Morris 1975). s_disliked are the individual model's
+    scores for what the user dislikes as if it was liked, so what goes with it comes later; d is the share of dislikes
+    in all that the user felt of items (as in Rocchio's relevance feedback, 1971).
     """
 
     name: ClassVar[str] = "layered"
@@ -89,6 +92,8 @@ class Layered:
                 scores = own
             else:
                 scores[:, self._places] = own
+        if self.individual is not None and histories.dislikes is not None:
+            self._take_disliked(scores, histories)
         self._add_popular(scores, 1.0 - weights, histories.context, hidden)
         return scores
 
@@ -122,6 +127,22 @@ class Layered:
         if len(self.individual.items) == len(self.items):
             return histories
         return histories.over(self._columns, len(self.individual.items))
+
+    def _take_disliked(self, scores: Floats, histories: Histories) -> None:
+        """Take from `scores` (n_users, n_items) what goes with that which the user dislikes."""
+        own = self._own(histories)
+        assert own.dislikes is not None and self.individual is not None
+        against, for_ = (np.asarray(one.sum(axis=1), dtype=np.float64).ravel() for one in (own.dislikes, own.rows))
+        users = np.flatnonzero(against > 0)
+        if not len(users):
+            return
+        felt = Histories(own.dislikes[users], own.events[users], own.context[users])
+        disliked = np.maximum(self.individual.scores(felt), 0.0)
+        scale = top_means(disliked, own.rows[users].astype(bool))
+        events = own.events[users].astype(np.float64)
+        weights = events / np.maximum(events + self.evidence_, 1e-300) * against[users] / (against + for_)[users]
+        disliked *= np.divide(weights, scale, out=np.zeros_like(scale), where=scale > 0).astype(np.float32)[:, None]
+        scores[np.ix_(users, self._places)] -= disliked
 
     def _add_popular(
         self, scores: Floats, weights: NDArray[np.float64], context: pl.DataFrame, hidden: sparse.csr_array

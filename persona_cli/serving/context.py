@@ -14,7 +14,7 @@ from scipy import sparse
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.events.store import scan_events
 from persona_cli.models.base import Histories, Interactions
-from persona_cli.models.interactions import interactions, rows_for, seen_for, times_for, with_times
+from persona_cli.models.interactions import dislikes_for, interactions, rows_for, seen_for, times_for, with_times
 from persona_cli.models.popular import CELL
 from persona_cli.models.vocabulary import positions, with_rows
 from persona_cli.profiles import fold as folding
@@ -48,9 +48,12 @@ class Audience:
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What they are scored from; the held out as if nothing was known of them."""
         places = np.where(self.holdout, -1, self.places)
-        rows, times = with_rows(rows_for(self.matrix, vocabulary, settings), places), times_for(self.matrix, vocabulary)
-        timed = None if times is None else with_rows(times, places)
-        return Histories(rows, np.where(self.holdout, 0, self.evidence), self.context, timed)
+        rows = with_rows(rows_for(self.matrix, vocabulary, settings), places)
+        times, dislikes = (
+            None if one is None else with_rows(one, places)
+            for one in (times_for(self.matrix, vocabulary), dislikes_for(self.matrix, vocabulary, settings))
+        )
+        return Histories(rows, np.where(self.holdout, 0, self.evidence), self.context, times, dislikes)
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What they have consumed or never want to see, bool (n_users, n_items)."""

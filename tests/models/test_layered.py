@@ -13,7 +13,7 @@ from scipy import sparse
 from persona_cli.models.base import Histories, Training
 from persona_cli.models.ease import Ease
 from persona_cli.models.gram import build_gram
-from persona_cli.models.interactions import rows_for, seen_for
+from persona_cli.models.interactions import dislikes_for, rows_for, seen_for
 from persona_cli.models.knn import Knn
 from persona_cli.models.layered import AUTO_EVIDENCE, Layered
 from persona_cli.models.popular import Popular
@@ -141,3 +141,31 @@ def test_a_user_who_has_hidden_everything_has_finite_scores() -> None:
     training = trained(liked([(0, 0), (0, 1), (1, 0), (1, 1)]))
     model = Layered(Popular(), Knn(), 4.0).fit(training)
     assert np.isfinite(model.scores(asked(training, model.items), seen_for(training.interactions, model.items))).all()
+
+
+def test_what_goes_with_a_dislike_comes_later_and_nothing_else_changes() -> None:
+    """Two groups of items; users 8 and 9 like one item of the first group, and 9 dislikes one of the second."""
+    groups = [(u, i) for u in range(8) for i in range(6) if u % 2 == i % 2]
+    rows = [*liked(groups), (8, 0, 0, 1000, False), (9, 0, 0, 1000, False), (9, 1, 0, -3000, False)]
+    training = trained(rows)
+    model = Layered(Popular(), Knn()).fit(training)
+    made = training.interactions
+    context = pl.DataFrame(
+        {"device": [None] * 10, "country": [None] * 10}, schema={"device": pl.String, "country": pl.String}
+    )
+    events = np.full(10, 2)  # as much evidence of either
+    told = Histories(
+        rows_for(made, model.items, DEFAULTS), events, context, None, dislikes_for(made, model.items, DEFAULTS)
+    )
+    scores = model.scores(told)
+    odd, even = [1, 3, 5], [0, 2, 4]
+    np.testing.assert_allclose(scores[9, even], scores[8, even], rtol=1e-6)
+    assert (scores[9, [3, 5]] < scores[8, [3, 5]]).all(), "what users of the disliked item like"
+    untold = model.scores(Histories(told.rows, events, context))
+    np.testing.assert_array_equal(scores[:9], untold[:9])
+    assert (untold[9, odd] == untold[8, odd]).all()
+
+
+def test_a_negative_sum_is_a_dislike_until_later_events_outweigh_it() -> None:
+    assert matrix([(0, 0, 0, 3000, False), (0, 0, 1, -3500, False)]).dislikes.nnz == 1  # type: ignore[union-attr]
+    assert matrix([(0, 0, 0, -3000, False), (0, 0, 1, 3500, False)]).dislikes is None
