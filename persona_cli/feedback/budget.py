@@ -8,6 +8,7 @@ machine is.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -18,11 +19,14 @@ from persona_cli.models.kinds import INDIVIDUAL
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
-PORTFOLIO = ("knn", "ease")
+PORTFOLIO = ("knn", "ease", "spectral")
 """What is compared without names, beside the popular list, simplest first."""
-_FIRST = ("knn", "ease")
+_FIRST = ("spectral", "knn", "ease")
 # Cells of score blocks that are made and ranked a second.
 _RANKED_A_SECOND = 40e6
+# Cells of score blocks of which only the best are looked for.
+_JUDGED_A_SECOND = 300e6
+_WHOLE = 4096  # items up to which a spectral model decomposes everything
 _SOLVED_A_SECOND = 30e9  # operations of the inverse of EASE on one thread, n³ in all
 _SUMMED_A_SECOND = 15e6  # products of the item sums
 # EASE on fewer items than this is not worth its time beside knn on all.
@@ -64,6 +68,11 @@ def portfolio(training: Training, settings: Settings, limit: float, catalogue: p
     return found
 
 
+def by_rule(names: Sequence[str]) -> str | None:
+    """Which of these is served where nothing can be compared: what promises most."""
+    return next((name for name in (*_FIRST, *names) if name in names), None)
+
+
 def lacking(name: str, catalogue: pl.DataFrame | None) -> str | None:
     """What a model of the portfolio needs and does not have here."""
     if name == "content" and (catalogue is None or not catalogue.height):
@@ -100,7 +109,24 @@ def estimated_seconds(name: str, training: Training, settings: Settings) -> floa
     if name == "ease":
         covered = min(n_items, settings.whole("model.ease.max_items"))
         return covered**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
+    if name == "spectral":
+        return _spectral_seconds(training)
     return 2.0 * gram.cells.nnz / _SUMMED_A_SECOND
+
+
+def _spectral_seconds(training: Training) -> float:
+    """Item sums, a small decomposition and many lists while the exponents are sought; then the decomposition."""
+    n_users, n_items = training.interactions.strengths.shape
+    entries = float(training.interactions.strengths.nnz)
+
+    def decomposed(k: float) -> float:
+        if n_items <= _WHOLE:
+            return float(n_items**3) / _SOLVED_A_SECOND * 4
+        return entries * k / 1e8 + (n_users + n_items) * k**2 / 4e9
+
+    judged = 60 * min(n_users, 2000) * n_items / _JUDGED_A_SECOND
+    sums = 4 * 2.0 * training.gram.cells.nnz / _SUMMED_A_SECOND
+    return sums + 3 * decomposed(256) + judged + decomposed(1024)
 
 
 def fitting(training: Training, settings: Settings, limit: float, cuts: int) -> Settings:

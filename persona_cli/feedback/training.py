@@ -23,7 +23,7 @@ from persona_cli.errors import BadData, BadSettings, MissingInput, UsageError, n
 from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
 from persona_cli.events.catalogue import described
-from persona_cli.feedback.budget import Portfolio, portfolio
+from persona_cli.feedback.budget import Portfolio, by_rule, portfolio
 from persona_cli.feedback.choosing import NEEDED, Choice, choose
 from persona_cli.models import gram_store, kinds, registry
 from persona_cli.models.base import Model, Training, parts_of
@@ -176,7 +176,7 @@ def _chosen(home: Home, events: pl.DataFrame, names: Sequence[str], afford: Port
         describe = partial(described, home)
         return choose(events, afford.settings, wanted, tune=not names, cuts=afford.cuts, describe=describe)
     except MissingInput as error:
-        individual = wanted[-1] if wanted else None
+        individual = by_rule(wanted)
         return Choice(individual, evidence, {}, 0, "", f"by rule, since nothing can be compared: {error.message}")
 
 

@@ -23,6 +23,7 @@ _POPULAR = {"popular": "popular:Popular"}
 _INDIVIDUAL = {
     "knn": "knn:Knn",
     "ease": "ease:Ease",
+    "spectral": "spectral:Spectral",
     "blend": "blend:Blend",
 }
 _LAYERED = {"layered": "layered:Layered"}

@@ -48,6 +48,15 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         words=("auto",),
     ),
     Setting(
+        "model.spectral.user",
+        "number",
+        "auto",
+        'Exponent of the length of the history in the Gram matrix, or "auto" (0.4).',
+        0,
+        2,
+        ("auto",),
+    ),
+    Setting(
         "model.spectral.left",
         "number",
         "auto",
@@ -66,11 +75,20 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         ("auto",),
     ),
     Setting(
+        "model.spectral.item",
+        "number",
+        "auto",
+        'Ridge part: exponent of the users of an item in the Gram matrix, or "auto".',
+        0,
+        2,
+        ("auto",),
+    ),
+    Setting(
         "model.spectral.ridge",
         "number",
         "auto",
-        'Ridge part: penalty on the scale of the largest eigenvalue 1, or "auto".',
-        0,
+        'Ridge part: penalty on a scale where the largest eigenvalue is 1, or "auto".',
+        0.0001,
         words=("auto",),
     ),
     Setting(

@@ -15,7 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 from shop import shop
 
 from persona_cli.cli.main import run
+from persona_cli.feedback.budget import PORTFOLIO, lacking
 from persona_cli.workspace.runs import read_run
+
+# Of the shop, which has no catalogue.
+TRAINED = [name for name in PORTFOLIO if lacking(name, None) is None]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +44,8 @@ def test_train_says_what_it_trained_and_what_is_served(capsys: pytest.CaptureFix
     out, err = said(capsys)
     table = out.splitlines()
     assert table[0].split() == ["model", "seconds", "NDCG@20", "95", "%", "interval", "served"]
-    assert [line.split()[0] for line in table[1:]] == ["popular/1", "knn/1", "ease/1", "layered/1"]
+    shown = [line.split()[0] for line in table[1:] if not line.startswith("blend")]
+    assert shown == ["popular/1", *(f"{name}/1" for name in TRAINED), "layered/1"]
     assert [line.split()[0] for line in table[1:] if line.endswith("yes")] == ["layered/1"]
     assert "served: layered/1 (ndcg@20 of" in err
     assert "split" in err
@@ -51,8 +56,10 @@ def test_train_as_json_has_the_shape_that_others_rely_on(capsys: pytest.CaptureF
     assert run(["train", "--json"]) == 0
     told = document(capsys)
     assert told["latest"] == "layered/1"
-    assert [entry["model"] for entry in told["models"]] == ["popular", "knn", "ease", "layered"]
-    for entry in told["models"]:
+    entries = [entry for entry in told["models"] if entry["model"] != "blend"]
+    assert [entry["model"] for entry in entries] == ["popular", *TRAINED, "layered"]
+    assert set(told["skipped"]) == set(PORTFOLIO) - set(TRAINED)
+    for entry in entries:
         assert entry["seconds"] >= 0
         assert entry["validation"]["low"] <= entry["validation"]["value"] <= entry["validation"]["high"]
     from persona_cli.workspace.home import open_home
@@ -76,14 +83,11 @@ def test_models_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None
     said(capsys)
     assert run(["model", "list"]) == 0
     lines = said(capsys)[0].splitlines()
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["ease", "1", "false"],
-        ["knn", "1", "false"],
-        ["layered", "1", "true"],
-        ["popular", "1", "false"],
+    assert [line.split()[:3] for line in lines[1:] if not line.startswith("blend")] == [
+        [name, "1", "true" if name == "layered" else "false"] for name in sorted([*TRAINED, "layered", "popular"])
     ]
     assert run(["model", "list", "--json"]) == 0
-    layered = document(capsys)[2]
+    (layered,) = (entry for entry in document(capsys) if entry["model"] == "layered")
     assert layered["parts"][0] == "popular/1"
     assert run(["model", "show"]) == 0
     assert document(capsys)["name"] == "layered"
