@@ -75,11 +75,10 @@ def _iterated(rows: sparse.csr_array, k: int, steps: int) -> tuple[NDArray[np.fl
     width = min(k + max(k // SPARE, SPARE), n_items, rows.shape[0])
     turned = rows.T.tocsr()  # (n_items, n_users)
     basis = np.random.default_rng(_SEED).standard_normal((n_items, width), dtype=np.float32)
-    for _ in range(steps + 1):
-        basis = _orthonormal(_times(turned, rows, basis))
-    inside = np.zeros((width, width))  # basisᵀ G basis
-    image = _times(turned, rows, basis)
-    inside += basis.T @ image
+    for step in range(steps + 1):
+        # Single precision leaves errors that a second pass takes out; on the way they do no harm.
+        basis = _orthonormal(_times(turned, rows, basis), times=2 if step == steps else 1)
+    inside = (basis.T @ _times(turned, rows, basis)).astype(np.float64)  # basisᵀ G basis (width, width)
     values, turn = linalg.eigh((inside + inside.T) / 2, check_finite=False)
     chosen = turn[:, ::-1][:, :k].astype(np.float32)
     return values[::-1][:k], basis @ chosen
@@ -94,16 +93,17 @@ def _times(turned: sparse.csr_array, rows: sparse.csr_array, block: Floats) -> F
     return result
 
 
-def _orthonormal(block: Floats) -> Floats:
-    """An orthonormal basis of the columns (n_items, width), by Cholesky twice; by Householder where they depend."""
-    for _ in range(2):
+def _orthonormal(block: Floats, times: int = 1) -> Floats:
+    """An orthonormal basis of the columns (n_items, width), in place by Cholesky; by Householder where they depend."""
+    for _ in range(times):
         inner: NDArray[Any] = (block.T @ block).astype(np.float64)
         try:
-            factor = linalg.cholesky(inner, lower=True, check_finite=False)
+            factor = linalg.cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
         except linalg.LinAlgError:
             return np.ascontiguousarray(linalg.qr(block, mode="economic", check_finite=False)[0])
-        inverse = linalg.solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
-        block = block @ inverse.T.astype(np.float32)
+        inverse = linalg.lapack.dtrtri(factor, lower=1, overwrite_c=1)[0].astype(np.float32)
+        # The transpose of rows first is columns first: block · inverseᵀ without a copy.
+        block = linalg.blas.strmm(1.0, inverse, block.T, lower=1, overwrite_b=1).T
     return block
 
 

@@ -61,10 +61,11 @@ class Linear(NamedTuple):
 class Ridge(NamedTuple):
     """EASE (Steck 2019) on N = D^-item G D^-item / its largest eigenvalue, of which k eigenpairs (s, V) are known.
 
-        P ≈ V diag(1/(s + λ) - 1/(δ + λ)) Vᵀ + I/(δ + λ),   score = -(x D^-item) offdiag(P) diag(P)⁻¹ D^output
+        P ≈ V diag(1/(s + λ) - 1/(δ + λ)) Vᵀ + I/(δ + λ),   score = -(x D^-item) offdiag(P) diag(P)⁻¹ D^(item + output)
 
     δ, the mean of the eigenvalues not known, stands for each of them; the term of I leaves items of the history alone,
-    which are never recommended. With all pairs known this is EASE itself.
+    which are never recommended. With all pairs known and output 0 this is EASE whose penalty grows as D^2item; below 0,
+    popular items are held back.
     """
 
     entry: Floats
@@ -74,7 +75,7 @@ class Ridge(NamedTuple):
     gains: Floats
     """1/(δ + λ) - 1/(s + λ): how far an eigenvector stands out of the rest (k,)."""
     exit: Floats
-    """D^output / diag(P) (n_items,)."""
+    """D^(item + output) / diag(P) (n_items,)."""
 
     @classmethod
     def of(cls, spectrum: Spectrum, degrees: NDArray[np.float64], item: float, penalty: float, output: float) -> Self:
@@ -85,7 +86,7 @@ class Ridge(NamedTuple):
         tail = spectrum.rest / largest / (n_items - k) if n_items > k else 0.0
         gains = 1 / (tail + penalty) - 1 / (values + penalty)
         diagonal = 1 / (tail + penalty) - np.square(spectrum.vectors) @ gains.astype(np.float32)
-        exit_ = np.power(degrees, output) / np.maximum(diagonal, 1e-6 / (tail + penalty))
+        exit_ = np.power(degrees, item + output) / np.maximum(diagonal, 1e-6 / (tail + penalty))
         return cls(power(degrees, -item), spectrum.vectors, gains.astype(np.float32), exit_.astype(np.float32))
 
     def scores(self, rows: sparse.csr_array) -> Floats:

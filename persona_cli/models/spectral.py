@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -33,7 +33,7 @@ class Spectral:
         score = ridge / m_ridge + weight · linear / m_linear
 
     `linear` is x D^-left (G - diag G) D^-right, `ridge` is EASE (Steck 2019) on D^-item G D^-item with the eigenvalues
-    beyond the leading `factors` replaced by their mean, its scores times D^output (see `filters`); m is the mean of the
+    beyond the leading `factors` replaced by their mean, popular items held back by D^output (see `filters`); m is the mean of the
     user's own best 20 outside the history. Degree-normalised filters of this kind are the closed forms behind graph
     networks (Shen et al. 2021); how strongly degrees are taken out, and how much popularity is put back, matters more
     than the kind of model, so the exponents are settings.
@@ -55,7 +55,7 @@ class Spectral:
     def __init__(
         self,
         factors: int | str = "auto",
-        user: float | str = 0.5,
+        user: float | str = "auto",
         left: float | str = "auto",
         right: float | str = "auto",
         item: float | str = "auto",
@@ -167,10 +167,9 @@ class Spectral:
     def _choice(self, rows: sparse.csr_array, degrees: Any, users: pl.Series) -> Choice:
         rule = by_rule(rows.shape[0], degrees)
         given = given_of({name: getattr(self, name) for name in CHOSEN})
+        start = replace(rule, **given)
         made = None if len(given) == len(CHOSEN) else cut(rows, users, self.items)
-        if made is None:
-            return Choice(**{**asdict(rule), **given})
-        return Tuning(made, rule, given, self.solver_threads).choose()
+        return start if made is None else Tuning(made, self.solver_threads).choose(start, given)
 
     def _factors(self, n_items: int) -> int:
         if not isinstance(self.factors, str):
