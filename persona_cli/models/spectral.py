@@ -16,7 +16,7 @@ from scipy import sparse
 from persona_cli.models.base import Floats, Histories, Training
 from persona_cli.models.eigen import block_bytes
 from persona_cli.models.filters import Linear, Ridge, item_gram, normalised, spectrum_of
-from persona_cli.models.spectral_tuning import Choice, Tuning, by_rule, cut, given_of, top_means
+from persona_cli.models.spectral_tuning import DEAR, LARGE, Choice, Tuning, by_rule, cut, given_of, top_means
 from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
 from persona_cli.models.vocabulary import positions, with_columns
 from persona_cli.workspace.settings import Settings
@@ -33,12 +33,12 @@ class Spectral:
         score = ridge / m_ridge + weight · linear / m_linear
 
     `linear` is x D^-left (G - diag G) D^-right, `ridge` is EASE (Steck 2019) on D^-item G D^-item with the eigenvalues
-    beyond the leading `factors` replaced by their mean, popular items held back by D^output (see `filters`); m is the mean of the
-    user's own best 20 outside the history. Degree-normalised filters of this kind are the closed forms behind graph
-    networks (Shen et al. 2021); how strongly degrees are taken out, and how much popularity is put back, matters more
-    than the kind of model, so the exponents are settings.
+    beyond the leading `factors` replaced by their mean, popular items held back by D^output (see `filters`); m is the
+    mean of the user's own best 20 outside the history. Degree-normalised filters of this kind are the closed forms
+    behind graph networks (Shen et al. 2021). How far degrees are taken out of G before the regression matters more
+    than the kind of model: `item` = 0.5, the symmetric normalisation of graph networks, is far from the best.
 
-    "auto": chosen in `fit` on a cut of the interactions (`spectral_tuning`), by rule where users are too few for that.
+    "auto": by rule, and in `fit` moved to where interactions held out of the training insist (`spectral_tuning`).
     factors = "auto": all of up to 4,096 items, else 1,024, fewer where three blocks of that many columns are more than
     half of compute.memory_gb.
     """
@@ -169,7 +169,8 @@ class Spectral:
         given = given_of({name: getattr(self, name) for name in CHOSEN})
         start = replace(rule, **given)
         made = None if len(given) == len(CHOSEN) else cut(rows, users, self.items)
-        return start if made is None else Tuning(made, self.solver_threads).choose(start, given)
+        fixed = set(given) | (DEAR if len(degrees) > LARGE else set())
+        return start if made is None else Tuning(made, self.solver_threads).choose(start, fixed)
 
     def _factors(self, n_items: int) -> int:
         if not isinstance(self.factors, str):

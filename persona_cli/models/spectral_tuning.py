@@ -10,7 +10,7 @@ was worse than the rule. Which parts there are is not chosen at all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -65,7 +65,8 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "weight": (0.0, 0.1, 0.3, 0.7, 1.2),
 }
 """In the order in which they are tried."""
-_DEAR = {"user", "item"}
+DEAR = {"user", "item"}
+"""Those that need the Gram or its eigenvectors anew."""
 _OF_LINEAR, _OF_RIDGE = {"user", "left", "right"}, {"user", "item", "ridge", "output"}
 
 
@@ -123,7 +124,15 @@ class _Parts(NamedTuple):
 class Tuning:
     """The model as it would be without what was held out, and how well it finds that."""
 
-    def __init__(self, made: Cut, threads: int) -> None:
+    def __init__(
+        self,
+        made: Cut,
+        threads: int,
+        grids: Mapping[str, Sequence[float]] = GRIDS,
+        margin: float = MARGIN,
+        factors: int = FACTORS,
+    ) -> None:
+        self.grids, self.margin, self.factors = grids, margin, factors
         self.all, self.known = made.rows, sparse.csr_array(made.rows[made.asked])
         self.relevant, self.threads = made.relevant, threads
         self.degrees = np.maximum(np.bincount(made.rows.indices, minlength=made.rows.shape[1]), 1).astype(np.float64)
@@ -132,8 +141,8 @@ class Tuning:
         """`start`, with each setting that is not given moved where that pays."""
         best, parts = start, self._parts(start, start, None)
         figure = self._judge(parts, best.weight)
-        for name, values in GRIDS.items():
-            if name in given or (name in _DEAR and len(self.degrees) > LARGE):
+        for name, values in self.grids.items():
+            if name in given:
                 continue
             around, here = best, parts
             for value in values:
@@ -142,7 +151,7 @@ class Tuning:
                 choice = replace(around, **{name: value})
                 tried = self._parts(choice, around, here)
                 found = self._judge(tried, choice.weight)
-                if found > figure * (1 + (MARGIN if best is around else 0.0)):
+                if found > figure * (1 + (self.margin if best is around else 0.0)):
                     best, parts, figure = choice, tried, found
         return best
 
@@ -161,7 +170,7 @@ class Tuning:
             parts = parts._replace(raw_linear=Linear.of(parts.cells, self.degrees, choice.left, 0.0).scores(self.known))
         if moved & {"user", "item"}:
             assert scaled is not None
-            found = spectrum_of(scaled, self.degrees, choice.item, FACTORS, self.threads, steps=2)
+            found = spectrum_of(scaled, self.degrees, choice.item, self.factors, self.threads, steps=2)
             parts = parts._replace(spectrum=found)
         if moved & {"user", "item", "ridge"}:
             assert parts.spectrum is not None
