@@ -110,9 +110,9 @@ def asked(model: Model, pairs: Pairs = CHECKERBOARD) -> Histories:
 
 def nobody(who: Histories) -> Histories:
     """The same users without their history."""
-    n_users, n_items = who.rows.shape
-    times = None if who.times is None else sparse.csr_array((n_users, n_items), dtype=np.int64)
-    return Histories(sparse.csr_array((n_users, n_items), dtype=np.float32), who.events * 0, who.context, times)
+    none = np.full(len(who.events), -1, dtype=np.int64)
+    times = None if who.times is None else with_rows(who.times, none)
+    return Histories(with_rows(who.rows, none), who.events * 0, who.context, times)
 
 
 def at(who: Histories, places: list[int]) -> Histories:
