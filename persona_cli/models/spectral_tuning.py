@@ -60,8 +60,8 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "item": (0.15, 0.25, 0.35, 0.5),
     "ridge": (0.003, 0.01, 0.03, 0.1, 0.3),
     "left": (0.5, 0.8),
-    "output": (-0.4, -0.3, -0.2, -0.1, 0.0),
-    "right": (0.0, 0.1, 0.25, 0.4),
+    "output": (-0.4, -0.25, -0.15, -0.05, 0.05),
+    "right": (0.0, 0.1, 0.2, 0.3, 0.4),
     "weight": (0.0, 0.1, 0.3, 0.7, 1.2),
 }
 """In the order in which they are tried."""
@@ -79,7 +79,7 @@ def by_rule(n_users: int, degrees: NDArray[np.float64]) -> Choice:
     share = float(degrees.mean()) / max(n_users, 1) if len(degrees) else 0.0
     if share >= DENSE:
         return Choice(user=0.4, left=0.5, right=0.4, item=0.25, ridge=0.02, output=-0.2, weight=0.1)
-    return Choice(user=0.4, left=0.8, right=0.25, item=0.35, ridge=0.03, output=-0.2, weight=0.7)
+    return Choice(user=0.4, left=0.8, right=0.2, item=0.35, ridge=0.03, output=-0.15, weight=0.7)
 
 
 class Cut(NamedTuple):
