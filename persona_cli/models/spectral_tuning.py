@@ -28,7 +28,7 @@ ASKED = 1000
 """Users asked at the most."""
 FEW = 50
 """With fewer users that can be asked, nothing is tuned."""
-MARGIN = 0.01
+MARGIN = 0.015
 """Gain, as a share of the figure, below which a setting stays."""
 SHARE = 5
 """One of so many interactions of a user is held out."""
