@@ -83,5 +83,5 @@ def _solved(own: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[A
 def _runs(lengths: NDArray[Any]) -> list[tuple[int, int, int]]:
     """(length, start, stop) of the runs of equal lengths > 0 in ascending lengths."""
     values, starts = np.unique(lengths, return_index=True)
-    stops = np.append(starts[1:], len(lengths))
+    stops = np.append(starts, len(lengths))[1:]
     return [(int(v), int(a), int(b)) for v, a, b in zip(values, starts, stops, strict=True) if v > 0]

@@ -41,6 +41,7 @@ def test_scores_are_those_of_the_normal_equations(n_items: int, n_factors: int, 
 def test_without_a_history_nothing_is_said() -> None:
     _, items = made(1, 7, 3, 0.5)
     assert not folded_in(sparse.csr_array((4, 7)), items).any()
+    assert folded_in(sparse.csr_array((0, 7)), items).shape == (0, 3)
 
 
 @settings(max_examples=20, deadline=None)
