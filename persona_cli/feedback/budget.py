@@ -19,13 +19,14 @@ from persona_cli.models.kinds import INDIVIDUAL
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
-PORTFOLIO = ("knn", "ease", "spectral")
+PORTFOLIO = ("content", "knn", "als", "ease", "spectral")
 """What is compared without names, beside the popular list, simplest first."""
-_FIRST = ("spectral", "knn", "ease")
+_FIRST = ("spectral", "knn", "als", "content", "ease")
 # Cells of score blocks that are made and ranked a second.
 _RANKED_A_SECOND = 40e6
 # Cells of score blocks of which only the best are looked for.
 _JUDGED_A_SECOND = 300e6
+_FACTORED_A_SECOND = 200e6  # factors of entries in a pass of ALS
 _WHOLE = 4096  # items up to which a spectral model decomposes everything
 _SOLVED_A_SECOND = 30e9  # operations of the inverse of EASE on one thread, n³ in all
 _SUMMED_A_SECOND = 15e6  # products of the item sums
@@ -109,6 +110,10 @@ def estimated_seconds(name: str, training: Training, settings: Settings) -> floa
     if name == "ease":
         covered = min(n_items, settings.whole("model.ease.max_items"))
         return covered**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
+    if name == "als":
+        return 10.0 * 256 * training.interactions.strengths.nnz / _FACTORED_A_SECOND
+    if name == "content":
+        return 2.0 + n_items / 5_000
     if name == "spectral":
         return _spectral_seconds(training)
     return 2.0 * gram.cells.nnz / _SUMMED_A_SECOND

@@ -21,9 +21,12 @@ _PACKAGE = "persona_cli.models"
 _POPULAR = {"popular": "popular:Popular"}
 # Models that a layered model can be around, simplest first.
 _INDIVIDUAL = {
+    "content": "content:Content",
     "knn": "knn:Knn",
+    "als": "als:Als",
     "ease": "ease:Ease",
     "spectral": "spectral:Spectral",
+    "ranker": "ranker:Ranker",
     "blend": "blend:Blend",
 }
 _LAYERED = {"layered": "layered:Layered"}
