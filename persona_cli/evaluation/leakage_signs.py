@@ -1,7 +1,7 @@
-"""Statistical signs that lists or attributes know what came after the cut.
+"""Statistical signs that lists know what came after the cut.
 
 future_tie          what lists show beyond what the past explains goes with what the future brought beyond it
-telling_attribute   an attribute of users tells of their right answers what it does not tell of their past items
+future_scores       so do the scores that many users share, beyond every sum of the past
 strangers_known     lists of users of whom nothing was known go with their own answers, not with anybody's
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,8 @@ _ITEMS, _USERS, _STRANGERS = 2_000, 5_000, 2_000
 """Items and users looked at, at most: enough for every test, and quick on large logs."""
 _FEWEST = 40
 """Items or users below which nothing can be said."""
+_FEWEST_SCORED, _SHARING = 20, 5
+"""Items with scores of their own below which nothing can be said, and users who must share a score."""
 
 
 @dataclass(frozen=True)
@@ -96,50 +99,63 @@ def future_tie(past: Past, lists: pl.DataFrame) -> Tie:
     return Tie(correlation, correlation * float(np.sqrt(len(past.items) - past.explained.shape[1])), gap)
 
 
-def telling_attribute(values: pl.DataFrame, answers: pl.DataFrame, past: pl.DataFrame) -> tuple[float, float, int]:
-    """How much more an attribute says of users' answers than of as many of their past items: (nats a user, z, users).
+def future_scores(train: pl.DataFrame, future: pl.DataFrame, lists: pl.DataFrame, cut: datetime) -> tuple[float, float]:
+    """Partial correlation of scores with the future given sums of the past, and its z (Fisher): (correlation, z).
 
-    values: user_id, value; answers, past: distinct user_id, item_id. An attribute made of an answer is the code of one
-    of them, whichever. So the chance of a value is modelled as the mean over the user's items of q(value | item), q is
-    fitted by expectation and maximisation on other users (ten folds), and the gain over the plain share of the value is
-    compared with that of the same number of past items, drawn, in pairs by user. Tastes tell of both alike.
+    A score that several users share is the item's, not the user's: counts, however they fade, are one. Sums of counts
+    over windows and half-lives span every honest fading of the past nearly exactly, and what they leave of a count that
+    goes on after the cut is the future itself. So the mean score of each item (n_items,) is regressed on the past, by
+    least squares weighted by 1 / (1 + count), the variance of a count; so are counts after the cut of several
+    half-lives; and of the correlations of what is left the largest is taken. (0, 0) where less than half of all
+    entries have such scores, or they are of fewer than 20 items.
     """
-    users = answers["user_id"].unique().sort()
-    users = users.filter(users.is_in(past["user_id"].unique().implode()) & users.is_in(values["user_id"].implode()))
-    draws = np.random.default_rng(0)
-    if len(users) > _USERS:
-        users = users.gather(np.sort(draws.permutation(len(users))[:_USERS]))
-    value = users.to_frame().join(values, on="user_id", how="left", maintain_order="left")["value"]
-    label = value.rank("dense").to_numpy().astype(np.int64) - 1
-    n_users, n_values = len(users), int(label.max(initial=-1)) + 1
-    if n_users < _FEWEST or not 2 <= n_values <= 200:
-        return 0.0, 0.0, n_users
-    items = pl.concat([answers["item_id"], past["item_id"]]).unique().sort()
-    now, before = _coded(answers, users, items), _coded(past, users, items)
-    length = np.minimum(*(np.bincount(one[0], minlength=n_users) for one in (now, before)))
-    rounds = 6
-    gains = np.zeros((2, n_users))
-    for _ in range(rounds):
-        for which, (user, item) in enumerate((now, before)):
-            order = np.lexsort((draws.random(len(user)), user))
-            place = np.arange(len(user)) - np.searchsorted(user[order], user[order])
-            kept = order[place < length[user[order]]]
-            gains[which] += _gains(user[kept], item[kept], label, len(items), n_values) / rounds
-    more = gains[0] - gains[1]
-    z = float(more.mean() / max(more.std() / np.sqrt(n_users), 1e-9))
-    return float(more.mean()), z, n_users
+    given = lists.filter(pl.col("score").is_not_null() & pl.col("score").is_finite())
+    few = max(_SHARING, 0.02 * given["user_id"].n_unique())
+    shared = given.group_by("item_id", "score").agg(users=pl.len().cast(pl.Float64)).filter(pl.col("users") >= few)
+    mean = (pl.col("score") * pl.col("users")).sort_by("score").sum() / pl.col("users").sum()
+    scored = shared.group_by("item_id").agg(mean.alias("score")).sort("item_id")
+    items = scored["item_id"].rename("item_id")
+    impersonal = float(shared["users"].sum()) >= given.height / 2
+    if not impersonal or len(items) < _FEWEST_SCORED or not future.height:
+        return 0.0, 0.0
+    age = (pl.lit(cut) - pl.col("timestamp")).dt.total_seconds() / 86_400
+    # With few items there is room for few terms; those left out are close to sums of the others.
+    short = len(items) < 2 * _FEWEST_SCORED
+    lives = (1e9, 60.0, 14.0, 3.5) if short else (1e9, 60.0, 30.0, 14.0, 7.0, 3.5, 2.0)
+    sums = [_counted(train, items, (0.5 ** (age / days)).sum()) for days in lives]
+    sums += [_counted(train.filter(age <= days), items) for days in ((7,) if short else (3, 7, 14))]
+    last = future["timestamp"].max()
+    before_last = (pl.lit(last) - pl.col("timestamp")).dt.total_seconds() / 86_400
+    window = max(float(future.select(before_last.max()).item()), 1e-3)
+    scale = 1.0 / np.sqrt(sums[1] + 1.0)  # (n_items,)
+    terms = np.column_stack([np.ones(len(items)), *sums]) * scale[:, None]
+    basis, triangle = np.linalg.qr(terms / np.maximum(np.linalg.norm(terms, axis=0), 1e-12))
+    basis = basis[:, np.abs(np.diag(triangle)) > 1e-9]
+    values = scored["score"].to_numpy() * scale
+    beyond = _beyond(values, basis)
+    if beyond @ beyond <= 1e-10 * (values @ values):
+        return 0.0, 0.0
+    best = 0.0
+    for days in (1e9, window, window / 2, window / 4):
+        brought = _beyond(_counted(future, items, (0.5 ** (before_last / days)).sum()) * scale, basis)
+        size = float(np.sqrt((beyond @ beyond) * (brought @ brought)))
+        best = max(best, float(beyond @ brought) / size if size > 1e-9 else 0.0)
+    freedom = max(len(items) - basis.shape[1] - 1, 1)
+    return best, float(np.arctanh(min(best, 1.0 - 1e-9)) * np.sqrt(freedom))
 
 
 def strangers_known(
     lists: pl.DataFrame, strangers: pl.DataFrame, answers: pl.DataFrame, train: pl.DataFrame
 ) -> tuple[int, float]:
-    """Whether lists of users of whom nothing was known go with their own answers: (users with a list, largest |z|).
+    """Whether lists of users of whom nothing was known go with their own answers: (users with a list, largest z).
 
     strangers: user_id and what is known of each, a column a part of the context; train: distinct user_id, item_id. Two
-    measures of a list and a user's answers are taken: hits, and nearness of other items (cosine of their users in
-    training). Among strangers of one context every list says as much of one user's answers as of another's; the sum
-    over users of list and own answers is set against all ways of exchanging the answers within contexts, whose mean and
-    variance are known (Hoeffding, Annals of Mathematical Statistics 1951). Equal lists and random ones have z about 0.
+    measures of a list and a user's answers are taken: hits, more or fewer, and nearness: how likely one item makes
+    another one in training beside all others (`_likely`), which tells the taste that made a list from what everybody
+    wants. Answers weigh 1 / √(answers of the user). Among strangers of one context every list says as much of one
+    user's answers as of another's; the sum over users of list and own answers is set against all ways of exchanging the
+    answers within contexts, whose mean and variance are known (Hoeffding, Annals of Mathematical Statistics 1951).
+    Equal lists have z = 0, random ones about 0.
     """
     context = [name for name in strangers.columns if name != "user_id"]
     served = strangers.join(lists.select("user_id").unique(), on="user_id", how="semi").sort("user_id").head(_STRANGERS)
@@ -147,52 +163,48 @@ def strangers_known(
     cell = cells.to_series().to_numpy() if context else np.ones(served.height)
     items = pl.concat([lists["item_id"], answers["item_id"], train["item_id"]]).unique().sort()
     shown, wanted = (_indicator(pairs, served["user_id"], items) for pairs in (lists, answers))
-    had = _indicator(train, train["user_id"].unique().sort(), items)
-    degrees = np.asarray(had.sum(axis=0)).ravel()
-    scale = sparse.diags_array(1.0 / np.sqrt(np.maximum(degrees, 1.0)))
-    near = ((shown @ scale) @ had.T) @ had @ scale - shown @ sparse.diags_array((degrees > 0).astype(np.float64))
-    worst = 0.0
-    for measure in (shown, near):
-        apart, variance = 0.0, 0.0
-        for one in np.unique(cell):
-            rows = np.flatnonzero(cell == one)
-            if len(rows) < 2:
-                continue
-            table = np.asarray((measure[rows] @ wanted[rows].T).todense(), dtype=np.float64)  # (n, n)
-            centred = table - table.mean(axis=0) - table.mean(axis=1)[:, None] + table.mean()
-            apart += float(np.trace(centred))
-            variance += float((centred**2).sum()) / (len(rows) - 1)
-        if variance > 1e-9:
-            worst = max(worst, abs(apart) / float(np.sqrt(variance)))
-    return served.height, worst
+    told = np.maximum(np.asarray(wanted.sum(axis=1)).ravel(), 1.0)
+    wanted = sparse.csr_array(sparse.diags_array(1.0 / np.sqrt(told)) @ wanted)
+    hits = np.asarray((shown @ wanted.T).todense(), dtype=np.float64)  # (n, n)
+    often = train["item_id"].value_counts(name="n").sort("n", "item_id", descending=[True, False])
+    common = often["item_id"].head(_ITEMS).sort()
+    places = positions(common, items)
+    near = shown[:, places] @ _likely(train, common) @ wanted[:, places].toarray().T  # (n, n)
+    return served.height, max(abs(_own_beyond_others(hits, cell)), _own_beyond_others(near, cell))
+
+
+def _own_beyond_others(table: Numbers, cell: NDArray[Any]) -> float:
+    """z of the diagonal of a table (n, n) against all permutations of its columns within cells (n,)."""
+    apart, variance = 0.0, 0.0
+    for one in np.unique(cell):
+        rows = np.flatnonzero(cell == one)
+        if len(rows) < 2:
+            continue
+        part = table[np.ix_(rows, rows)]
+        centred = part - part.mean(axis=0) - part.mean(axis=1)[:, None] + part.mean()
+        apart += float(np.trace(centred))
+        variance += float((centred**2).sum()) / (len(rows) - 1)
+    return apart / float(np.sqrt(variance)) if variance > 1e-9 else 0.0
+
+
+def _likely(train: pl.DataFrame, items: pl.Series) -> Numbers:
+    """What each item says of each other one in a ridge regression on all of them, symmetric (n_items, n_items).
+
+    P = (G + λ)⁻¹ of the item Gram G, λ four times its mean diagonal; the weights are - P_ij / P_jj, and 0 on the
+    diagonal (Steck, WWW 2019).
+    """
+    users = train["user_id"].unique().sort()
+    had = _matrix(train, users, items)
+    gram = (had.T @ had).toarray()
+    inverse = np.linalg.inv(gram + 4.0 * max(float(np.diag(gram).mean()), 1e-9) * np.eye(len(items)))
+    weights: Numbers = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    return np.asarray((weights + weights.T) / 2.0)
 
 
 def _indicator(pairs: pl.DataFrame, users: pl.Series, items: pl.Series) -> sparse.csr_array:
     """1 where a user has an item (n_users, n_items)."""
     return sparse.csr_array(pair_matrix(pairs.select("user_id", "item_id"), users, items).astype(np.float64))
-
-
-def _gains(user: Integers, item: Integers, label: Integers, n_items: int, n_values: int, folds: int = 10) -> Numbers:
-    """Log of (chance of the user's value by its items / share of the value), fitted without the user's fold."""
-    n_users = len(label)
-    size = np.bincount(user, minlength=n_users)
-    key, fold = item * n_values + label[user], np.arange(n_users) % folds
-    gains = np.zeros(n_users)
-    for one in range(folds):
-        learned = fold[user] != one
-        base = np.bincount(label[(fold != one) & (size > 0)], minlength=n_values) + 0.5
-        base = base / base.sum()
-        learners, keys = user[learned], key[learned]
-        part = 1.0 / size[learners]
-        chance = np.zeros(0)
-        for _ in range(15):
-            told = np.bincount(keys, weights=part, minlength=n_items * n_values).reshape(n_items, n_values)
-            chance = ((told + 3.0 * base) / (told.sum(axis=1, keepdims=True) + 3.0)).ravel()
-            part = chance[keys] / np.bincount(learners, weights=chance[keys], minlength=n_users)[learners]
-        tested = np.flatnonzero((fold == one) & (size > 0))
-        mean = np.bincount(user[~learned], weights=chance[key[~learned]], minlength=n_users)[tested] / size[tested]
-        gains[tested] = np.log(mean) - np.log(base[label[tested]])
-    return gains
 
 
 def _near(train: pl.DataFrame, asked: pl.Series, exclude: pl.DataFrame, items: pl.Series) -> tuple[Numbers, Numbers]:
