@@ -1,4 +1,4 @@
-"""Models of other distributions: the example of docs/plugins.md installed, used as a user does, and broken on purpose."""
+"""Models of other distributions: the example of docs/plugins.md installed, used as users do, and broken on purpose."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_settings_in_the_file_and_in_the_environment(
 ) -> None:
     with (workspace / "persona.toml").open("a") as file:
         file.write("\n[model.together]\nshrinkage = 5.5\n")
-    out, _ = answered(capsys, "train", "--model", "together", "--json")
+    answered(capsys, "train", "--model", "together")
     stored = workspace / "models" / "together"
     assert json.loads((stored / "1" / "manifest.json").read_text())["settings"] == {"shrinkage": 5.5}
     monkeypatch.setenv("PERSONA_MODEL_TOGETHER_SHRINKAGE", "7")
