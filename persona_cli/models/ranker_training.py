@@ -28,9 +28,8 @@ FEWEST = 200
 """Right answers among the candidates, below which no order is learned."""
 NEGATIVES = 50
 """Candidates of a user that were not wanted, at most; each stands for those that were not taken."""
-CHECKED = 0.2
-"""Share of the users on whom it is seen whether the learned order is better; at most 2,000 of them."""
-_CHECKED_AT_MOST = 2_000
+CHECKED = 2_000
+"""Users at most on whom it is seen whether the learned order is better: each by what the other half taught."""
 _CROWDED, _ACTIVE_EVENTS, _ACTIVE_SHARE = 0.9, 5, 0.5
 _RETURNED = 0.01
 _BLOCK = 256
@@ -138,7 +137,8 @@ def learned_order(stage: Stage, given: Lesson) -> Learned:
     users = given.answers["user_id"].unique().sort()
     random = np.random.default_rng(0)
     asked = np.sort(random.permutation(len(users))[: stage.users])
-    checked = random.random(len(asked)) < min(CHECKED, _CHECKED_AT_MOST / len(asked))
+    half = random.random(len(asked)) < 0.5
+    checked = random.random(len(asked)) < CHECKED / len(asked)
     rows = positions(users[asked], known.users)
     histories, seen = histories_of(given, rows, stage.items), seen_for(known, stage.items)[rows]
     answers = _answers(given, users[asked], stage.items)
@@ -151,25 +151,33 @@ def learned_order(stage: Stage, given: Lesson) -> Learned:
         found, features = stage.described(told, stage.scores(told), given.repeats)
         open_ = found.there & ~_at(seen[block], found.places)
         weights = _at(answers[block], found.places)
-        part = _sampled(found, features, open_, weights, checked[block], random)
-        parts.append(part)
-        lists += _lists(found, features, open_, weights, checked[block])
+        parts.append(_sampled(found, features, open_, weights, half[block], random))
+        lists += _lists(found, features, open_, weights, half[block], checked[block])
     whole = _Part._make(np.concatenate(one) for one in zip(*parts, strict=True))
     wanted, said = int(whole.wanted.sum()), {"by_time": given.by_time, "repeats": given.repeats}
     plain = replace(Learned(None, "", **said), position_exponent=given.position_exponent)
     if wanted < FEWEST:
         return replace(plain, why=f"base order: only {wanted} later events are among the candidates")
     threads = given.settings.whole("compute.solver_threads")
-    trial = _boosted(whole.chosen(~whole.checked), stage.trees, threads)
-    before = np.array([one.ndcg(one.base) for one in lists])
-    after = np.array([one.ndcg(trial.raw(one.features)) for one in lists])
+    before, after = np.zeros(len(lists)), np.zeros(len(lists))
+    for side in (True, False):
+        others = whole.chosen(whole.half != side)
+        asked_of = [number for number, one in enumerate(lists) if one.half == side]
+        if not asked_of or not others.wanted.any() or others.wanted.all():
+            continue
+        told_of = [lists[number] for number in asked_of]
+        raw = _by_list(_boosted(others, stage.trees, threads), told_of)
+        before[asked_of] = [one.ndcg(one.base) for one in told_of]
+        after[asked_of] = [one.ndcg(values) for one, values in zip(told_of, raw, strict=True)]
     gain = after - before
+    if len(lists) < 2:
+        return replace(plain, why="base order: too few users to see whether another is better")
     told_ = (
-        f"NDCG@{_DEPTH} of {len(lists):,} users who were not learned from: {after.mean() if len(lists) else 0:.4f}, "
-        f"in the order of the base {before.mean() if len(lists) else 0:.4f}"
+        f"NDCG@{_DEPTH} of {len(lists):,} users, each by what others taught: {after.mean():.4f}, "
+        f"in the order of the base {before.mean():.4f}"
     )
     # A gain within its own standard error is none.
-    if len(lists) < 2 or gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
+    if gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)):
         return replace(plain, why=f"base order: {told_}")
     return replace(plain, trees=_boosted(whole, stage.trees, threads), why=f"{wanted:,} right answers; {told_}")
 
@@ -195,7 +203,8 @@ class _Part(NamedTuple):
     features: Floats
     wanted: NDArray[np.bool_]
     weights: NDArray[np.float64]
-    checked: NDArray[np.bool_]
+    half: NDArray[np.bool_]
+    """Which half of the users the pair is of."""
 
     def chosen(self, kept: NDArray[np.bool_]) -> _Part:
         return _Part._make(one[kept] for one in self)
@@ -207,6 +216,7 @@ class _List(NamedTuple):
     features: Floats
     base: Floats
     wanted: NDArray[np.bool_]
+    half: bool
 
     def ndcg(self, scores: NDArray[Any]) -> float:
         """Of the candidates in the order of these scores; what is no candidate is not counted."""
@@ -216,13 +226,22 @@ class _List(NamedTuple):
         return float(self.wanted[order] @ discounts / ideal) if ideal else 0.0
 
 
+def _by_list(trees: Trees, lists: list[_List]) -> list[NDArray[np.float64]]:
+    """What the trees say of each list's candidates."""
+    if not lists:
+        return []
+    raw = trees.raw(np.concatenate([one.features for one in lists]))
+    return np.split(raw, np.cumsum([len(one.features) for one in lists])[:-1])
+
+
 def _boosted(pairs: _Part, trees: int, threads: int) -> Trees:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
         max_iter=trees,
-        learning_rate=0.1,
+        learning_rate=0.05,
         max_leaf_nodes=16,
+        max_bins=63,  # more take longer to find than the trees themselves, and are no better
         min_samples_leaf=50,
         l2_regularization=1.0,
         early_stopping=False,
@@ -240,7 +259,7 @@ def _sampled(
     features: Floats,
     open_: NDArray[np.bool_],
     weights: NDArray[np.float64],
-    checked: NDArray[np.bool_],
+    half: NDArray[np.bool_],
     random: np.random.Generator,
 ) -> _Part:
     """All that was wanted and some of what was not, each standing for as many as were left out."""
@@ -251,7 +270,7 @@ def _sampled(
     kept = open_ & ((weights > 0) | (ranks < NEGATIVES))
     standing = np.where(weights > 0, weights, np.maximum(spare / NEGATIVES, 1.0))
     of_pairs = kept[found.there]
-    owner = np.broadcast_to(checked[:, None], kept.shape)
+    owner = np.broadcast_to(half[:, None], kept.shape)
     return _Part(features[of_pairs], weights[kept] > 0, standing[kept], owner[kept])
 
 
@@ -260,6 +279,7 @@ def _lists(
     features: Floats,
     open_: NDArray[np.bool_],
     weights: NDArray[np.float64],
+    half: NDArray[np.bool_],
     checked: NDArray[np.bool_],
 ) -> list[_List]:
     """The whole lists of the users that the order is tried on, who want something that is in them."""
@@ -268,7 +288,8 @@ def _lists(
     for user in np.flatnonzero(checked & ((weights > 0) & open_).any(axis=1)):
         of_pairs = open_[user][found.there[user]]
         told = features[ends[user] : ends[user + 1]][of_pairs]
-        made.append(_List(told, found.base[user, open_[user]], weights[user, open_[user]] > 0))
+        wanted = weights[user, open_[user]] > 0
+        made.append(_List(told, found.base[user, open_[user]], wanted, bool(half[user])))
     return made
 
 
