@@ -63,7 +63,7 @@ class Ranker:
         base: str = "knn",
         candidates: int = 200,
         trees: int = 100,
-        users: int = 20_000,
+        users: int = 5_000,
         preparing: Settings | None = None,
     ) -> None:
         """`parts`: the base by its name, and `popular`; `preparing`: how a past training is made of its events."""
