@@ -139,10 +139,16 @@ def _of_name(home: Home, name: str, given: Mapping[str, Any]) -> Recipe:
     return Recipe(name, plain, home.settings.with_flags(given), individual)
 
 
+def _with_parts(home: Home, saved: Saved, settings: Settings) -> Settings:
+    """The settings with those that the models inside, and inside these, were trained by."""
+    for reference in saved.parts.values():
+        part = registry.load_model(home, reference)
+        settings = _with_parts(home, part, part.recipe(settings))
+    return settings
+
+
 def _of_saved(home: Home, found: Saved, label: str, given: Mapping[str, Any]) -> Recipe:
-    settings = found.recipe(home.settings)
-    for reference in found.parts.values():
-        settings = registry.load_model(home, reference).recipe(settings)
+    settings = _with_parts(home, found, found.recipe(home.settings))
     individual = found.parts.get("individual", "").partition("/")[0] or None
     chosen = tuple(what for what in found.manifest.get("chosen", ()) if what not in given)
     final = settings.with_flags(given)

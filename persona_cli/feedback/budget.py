@@ -19,14 +19,15 @@ from persona_cli.models.kinds import INDIVIDUAL
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
-PORTFOLIO = ("content", "knn", "als", "ease", "spectral")
+PORTFOLIO = ("content", "knn", "als", "ease", "spectral", "hybrid")
 """What is compared without names, beside the popular list, simplest first."""
-_FIRST = ("spectral", "knn", "als", "content", "ease")
+_FIRST = ("spectral", "knn", "als", "content", "ease", "hybrid")
 # Cells of score blocks that are made and ranked a second.
 _RANKED_A_SECOND = 40e6
 # Cells of score blocks of which only the best are looked for.
 _JUDGED_A_SECOND = 300e6
 _FACTORED_A_SECOND = 200e6  # factors of entries in a pass of ALS
+_DESCENDED_A_SECOND = 100e3  # entries in an epoch of WARP
 _WHOLE = 4096  # items up to which a spectral model decomposes everything
 _SOLVED_A_SECOND = 30e9  # operations of the inverse of EASE on one thread, n³ in all
 _SUMMED_A_SECOND = 15e6  # products of the item sums
@@ -112,6 +113,11 @@ def estimated_seconds(name: str, training: Training, settings: Settings) -> floa
         return covered**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
     if name == "als":
         return 10.0 * 256 * training.interactions.strengths.nnz / _FACTORED_A_SECOND
+    if name == "hybrid":
+        entries = training.interactions.strengths.nnz
+        given = settings.number_or_word("model.hybrid.epochs")
+        epochs = _hybrid_epochs(entries) if isinstance(given, str) else given
+        return epochs * entries / _DESCENDED_A_SECOND
     if name == "content":
         return 2.0 + n_items / 5_000
     if name == "spectral":
@@ -132,6 +138,12 @@ def _spectral_seconds(training: Training) -> float:
     judged = 60 * min(n_users, 2000) * n_items / _JUDGED_A_SECOND
     sums = 4 * 2.0 * training.gram.cells.nnz / _SUMMED_A_SECOND
     return sums + 3 * decomposed(256) + judged + decomposed(1024)
+
+
+def _hybrid_epochs(entries: int) -> int:
+    from persona_cli.models.hybrid import epochs_for
+
+    return epochs_for(entries)
 
 
 def fitting(training: Training, settings: Settings, limit: float, cuts: int) -> Settings:

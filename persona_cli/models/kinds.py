@@ -26,6 +26,7 @@ _INDIVIDUAL = {
     "als": "als:Als",
     "ease": "ease:Ease",
     "spectral": "spectral:Spectral",
+    "hybrid": "hybrid:Hybrid",
     "ranker": "ranker:Ranker",
     "blend": "blend:Blend",
 }
