@@ -1,8 +1,9 @@
-"""Commands: compare: whether one kept evaluation is better than another."""
+"""Commands: compare: whether one kept evaluation, or one trained model, is better than another."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +15,18 @@ from persona_cli.cli.common import (
     command,
     emit_json,
     locate_home,
+    out_stream,
     render,
     render_parts,
+    say,
     warn,
 )
 from persona_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from persona_cli.cli.output import Format
+    from persona_cli.reports.parts import Part
+    from persona_cli.workspace.home import Home
 
 
 def register(app: typer.Typer) -> None:
@@ -28,9 +36,15 @@ def register(app: typer.Typer) -> None:
 def compare(
     first: Annotated[
         str,
-        typer.Argument(metavar="FIRST", help="A run with a kept evaluation, or the beginning of its id; or RUN:MODEL."),
+        typer.Argument(
+            metavar="FIRST",
+            help="A trained model (ease, ease/3); or a run with a kept evaluation, or the beginning of its id; or "
+            "RUN:MODEL.",
+        ),
     ] = "previous",
-    second: Annotated[str, typer.Argument(metavar="SECOND", help="What is judged over FIRST.")] = "latest",
+    second: Annotated[
+        str, typer.Argument(metavar="SECOND", help="What is judged over FIRST; latest beside a model: what is served.")
+    ] = "latest",
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", metavar="NAME", help="Only this model, in both runs; may repeat."),
@@ -42,19 +56,24 @@ def compare(
         str | None,
         typer.Option(metavar="SHARE", help="Loss that still counts as no worse: 1% of the other's, or 0.01."),
     ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page.")] = None,
     format: FormatOption = None,
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
-    """Say whether one evaluation is better than another, or only luckier.
+    """Say whether one evaluation or model is better than another, or only luckier.
 
-    Each user asked in both counts once: the difference and the lift of SECOND over FIRST with 95 % intervals, a paired
-    test (corrected where several models are compared), whether SECOND is shown to be no worse than FIRST, and how many
-    users it would take to tell them apart. Without names, latest is judged over previous. Compared are the models that
-    both runs have, or the best of each; RUN:MODEL compares any two, also of one run.
+    Two evaluations: each user asked in both counts once: the difference and the lift of SECOND over FIRST with 95 %
+    intervals, a paired test (corrected where several models are compared), whether SECOND is shown to be no worse than
+    FIRST, and how many users it would take to tell them apart. Without names, latest is judged over previous. Compared
+    are the models that both runs have, or the best of each; RUN:MODEL compares any two, also of one run.
+
+    Two models: how alike their lists are, whom each of them serves better (both are trained again on what was before
+    the last fifth of the events, and judged on that), how far they favour what is popular, coverage, speed and size.
 
     Examples:
     persona compare
+    persona compare ease layered/7 --html compared.html
     persona compare 20260301T101500 latest --metric recall@20
     persona compare previous:ease latest:knn --margin 2%
     persona compare latest:popular latest:ease --json
@@ -62,20 +81,66 @@ def compare(
     chosen = chosen_format(format, as_json)
     share = None if margin is None else _share(margin)
 
-    from persona_cli.evaluation.kept import contest, document, parts, records
+    from persona_cli.models.kinds import MODELS
 
     home = locate_home()
-    found = contest(
-        home, first, second, model or (), metric, home.settings.number("evaluate.margin") if share is None else share
-    )
+    share = home.settings.number("evaluate.margin") if share is None else share
+    if any(name.partition("/")[0] in MODELS for name in (first, second)):
+        if model:
+            raise UsageError("--model names models of two evaluations; FIRST and SECOND are the models already")
+        _models(home, (first, second), metric, share, chosen, out, html)
+        return
+
+    from persona_cli.evaluation.kept import contest, document, parts, records
+
+    found = contest(home, first, second, model or (), metric, share)
     if found.differences:
         warn(f"the two are not the same exam, so they differ in more than models: {'; '.join(found.differences)}")
-    if chosen == "json":
-        emit_json(document(found), out)
-    elif chosen == "table":
-        render_parts(parts(found), out)
+    _show(document(found), records(found), parts(found), chosen, out)
+    if html is not None:
+        _page(
+            "Two evaluations",
+            list(zip(("What was compared", "Models", "What it comes to"), parts(found), strict=True)),
+            html,
+        )
+
+
+def _models(
+    home: Home,
+    names: tuple[str, str],
+    metric: str | None,
+    margin: float,
+    format: Format,
+    out: Path | None,
+    html: Path | None,
+) -> None:
+    from persona_cli.evaluation.rivals import rivalry
+    from persona_cli.evaluation.rivals_report import document, parts, records
+
+    found = rivalry(home, *names, metric, margin)
+    told = parts(found)
+    _show(document(found), records(found), told, format, out)
+    if html is not None:
+        _page("Two models", list(zip(("Side by side", "By group of users"), told, strict=True)), html)
+
+
+def _show(
+    document: dict[str, Any], records: list[dict[str, Any]], parts: list[Part], format: Format, out: Path | None
+) -> None:
+    if format == "json":
+        emit_json(document, out)
+    elif format == "table":
+        render_parts(parts, out)
     else:
-        render(records(found), chosen, out)
+        render(records, format, out)
+
+
+def _page(heading: str, parts: list[tuple[str, Part]], file: Path) -> None:
+    from persona_cli.reports.plain import html
+
+    with out_stream(file) as stream:
+        stream.write(html(heading, parts, "figures with 95 % intervals over users").encode())
+    say(f"page: {file}")
 
 
 def _share(text: str) -> float:
