@@ -25,7 +25,8 @@ FACTORS = RNG.standard_normal((40, 3)).astype(np.float32)
 
 
 def unit() -> float:
-    return float(np.square(FEATURES.toarray()).sum()) / FEATURES.shape[1]
+    dense = FEATURES.toarray()
+    return float(np.square(dense).sum()) / dense.shape[1]
 
 
 @pytest.mark.parametrize("penalty", [0.05, 1.0])
