@@ -132,7 +132,7 @@ def _telling(evidence: Evidence, answers: pl.DataFrame) -> Check:
     if given is None:
         given = _contexts(exam, evidence.events)
     past = _pairs(exam.known.filter("relevant") if "relevant" in exam.known.columns else exam.known)
-    past = past.join(answers, on=["user_id", "item_id"], how="anti")
+    new = answers.join(past, on=["user_id", "item_id"], how="anti")
     tested = 0
     for name in given.columns:
         if name == "user_id" or given.schema[name] != pl.String:
@@ -142,8 +142,11 @@ def _telling(evidence: Evidence, answers: pl.DataFrame) -> Check:
         ratio, alike, n_alike = leakage_attributes.alike_by_answers(values, answers, past)
         tested += n_users >= 40
         # The second z has a cautious error: on honest logs it varies by 0.8. Both are seldom raised at once.
-        shared = ratio > 1.5 and (alike > 2.1 or (alike > 1.85 and z > 2.2))
-        if (gain > 0.03 and z > 4.2) or shared:
+        shared = ratio > 1.5 and (alike > 2.1 or (alike > 1.7 and z > 2.2))
+        if not shared and (gain <= 0.03 or z <= 4.2):
+            continue
+        # What people have again and again is a larger part of a short time than of a long one; what is new is not.
+        if leakage_attributes.alike_by_answers(values, new, past)[1] > 0:
             return Check(
                 PROFILE,
                 "leak",

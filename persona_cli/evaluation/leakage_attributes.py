@@ -72,7 +72,7 @@ def alike_by_answers(values: pl.DataFrame, answers: pl.DataFrame, past: pl.DataF
     (Gretton et al., ALT 2005), by answers less that by past is set against its error, from the sums by user of a
     U-statistic. Profiles are means, so it does not matter that there is more past than answers.
 
-    ratio: mean by answers / mean by past, infinite where the latter is not positive.
+    ratio: the mean by answers / that by past, infinite where the latter is not positive.
     """
     users = answers["user_id"].unique().sort()
     users = users.filter(users.is_in(values["user_id"].implode()))

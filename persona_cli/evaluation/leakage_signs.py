@@ -163,6 +163,9 @@ def strangers_known(
     cell = cells.to_series().to_numpy() if context else np.ones(served.height)
     items = pl.concat([lists["item_id"], answers["item_id"], train["item_id"]]).unique().sort()
     shown, wanted = (_indicator(pairs, served["user_id"], items) for pairs in (lists, answers))
+    _, first, same = np.unique(cell, return_index=True, return_inverse=True)
+    if not abs(shown - shown[first[same]]).sum():
+        return served.height, 0.0  # whoever is alike gets the same list
     told = np.maximum(np.asarray(wanted.sum(axis=1)).ravel(), 1.0)
     wanted = sparse.csr_array(sparse.diags_array(1.0 / np.sqrt(told)) @ wanted)
     hits = np.asarray((shown @ wanted.T).todense(), dtype=np.float64)  # (n, n)
