@@ -23,6 +23,7 @@ from persona_cli.cli.common import (
     render,
     say,
 )
+from persona_cli.cli.propensity import is_asked, score_chances
 from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -187,7 +188,12 @@ def similar(
 
 
 def score(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Pairs: user_id, item_id (CSV, JSON lines, Parquet).")],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE|-", help="Pairs: user_id, item_id (CSV, JSON lines, Parquet); of propensity: users."
+        ),
+    ] = None,
     model: ModelOption = None,
     as_of: AsOfOption = None,
     context: ContextOption = None,
@@ -204,7 +210,15 @@ def score(
     Examples:
     persona score pairs.csv > scored.csv
     persona score pairs.jsonl --format jsonl --out scored.jsonl
+    persona score --model propensity > chances.csv
     """
+    if is_asked([model] if model else []):
+        if context or include_holdout:
+            raise UsageError("--context and --include-holdout do not apply to --model propensity")
+        _write_rows(score_chances(file, model, as_of), chosen_format(format, as_json, "csv"), out)
+        return
+    if file is None:
+        raise UsageError("the pairs to score are missing", "persona score pairs.csv")
     from persona_cli.events.lists import read_ids
     from persona_cli.serving.score import score as find
     from persona_cli.workspace.moments import parse_moment

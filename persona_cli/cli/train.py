@@ -24,6 +24,7 @@ from persona_cli.cli.common import (
     say,
     warn,
 )
+from persona_cli.cli.propensity import EventOption, WithinOption, is_asked, train_chances
 from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def train(
         str | None,
         typer.Option("--time-limit", metavar="TIME", help="What may be spent without --model: 90s, 5m, 1h30m."),
     ] = None,
+    event: EventOption = None,
+    within: WithinOption = None,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
     wait: WaitOption = 0,
@@ -63,7 +66,11 @@ def train(
     persona train --time-limit 15m
     persona train --model ease --set lambda=300
     persona train --model knn --model ease --as-of 2026-03-01
+    persona train --model propensity --event churn --within 30d
     """
+    if is_asked(model or (), event, within):
+        train_chances(event, within, (settings, time_limit), as_of, as_json, wait)
+        return
     from persona_cli.api import Workspace
     from persona_cli.workspace.setting import seconds
 

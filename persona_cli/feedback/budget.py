@@ -19,14 +19,15 @@ from persona_cli.models.kinds import INDIVIDUAL
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
-PORTFOLIO = ("content", "knn", "als", "ease", "spectral", "hybrid")
+PORTFOLIO = ("content", "knn", "als", "ease", "spectral", "hybrid", "ranker")
 """What is compared without names, beside the popular list, simplest first."""
-_FIRST = ("spectral", "knn", "als", "content", "ease", "hybrid")
+_FIRST = ("spectral", "knn", "als", "content", "ranker", "ease", "hybrid")
 # Cells of score blocks that are made and ranked a second.
 _RANKED_A_SECOND = 40e6
 # Cells of score blocks of which only the best are looked for.
 _JUDGED_A_SECOND = 300e6
 _FACTORED_A_SECOND = 200e6  # factors of entries in a pass of ALS
+_REORDERED_A_SECOND = 400  # users whose candidates a ranker describes and puts in order
 _DESCENDED_A_SECOND = 100e3  # entries in an epoch of WARP
 _WHOLE = 4096  # items up to which a spectral model decomposes everything
 _SOLVED_A_SECOND = 30e9  # operations of the inverse of EASE on one thread, n³ in all
@@ -91,7 +92,9 @@ def _within(training: Training, settings: Settings, limit: float, cuts: int, mis
             continue
         if name == "ease":
             settings = fitting(training, settings, left, cuts)
-        needed = (cuts + 1) * estimated_seconds(name, training, settings) + cuts * ranking_seconds(training, settings)
+        needed = (cuts + 1) * estimated_seconds(name, training, settings) + cuts * ranking_seconds(
+            training, settings, name
+        )
         if needed <= left:
             taken.add(name)
             left -= needed
@@ -100,9 +103,11 @@ def _within(training: Training, settings: Settings, limit: float, cuts: int, mis
     return Portfolio([name for name in INDIVIDUAL if name in taken], skipped, settings, cuts)
 
 
-def ranking_seconds(training: Training, settings: Settings) -> float:
+def ranking_seconds(training: Training, settings: Settings, name: str = "") -> float:
     """Time to make one model's lists for the people asked at one cut."""
-    return settings.whole("train.validation_users") * len(training.gram.items) / _RANKED_A_SECOND
+    users = settings.whole("train.validation_users")
+    plain = users * len(training.gram.items) / _RANKED_A_SECOND
+    return plain + (users / _REORDERED_A_SECOND if name == "ranker" else 0.0)
 
 
 def estimated_seconds(name: str, training: Training, settings: Settings) -> float:
@@ -111,6 +116,10 @@ def estimated_seconds(name: str, training: Training, settings: Settings) -> floa
     if name == "ease":
         covered = min(n_items, settings.whole("model.ease.max_items"))
         return covered**3 / (_SOLVED_A_SECOND * settings.whole("compute.solver_threads"))
+    if name == "ranker":
+        base = settings.text("model.ranker.base")
+        learned = min(settings.whole("model.ranker.users"), len(training.interactions.users))
+        return 2 * estimated_seconds(base, training, settings) + learned / _REORDERED_A_SECOND
     if name == "als":
         return 10.0 * 256 * training.interactions.strengths.nnz / _FACTORED_A_SECOND
     if name == "hybrid":

@@ -44,7 +44,18 @@ from persona_cli.workspace.settings import Settings
 
 EVIDENCE = (0.3, 1.0, 3.0, 10.0, 30.0)
 """What is tried for model.layered.evidence = "auto"."""
-NEEDED = ("user_id", "item_id", "timestamp", "event_type", "device", "country", "strength", "never", "consumed")
+NEEDED = (
+    "user_id",
+    "item_id",
+    "timestamp",
+    "event_type",
+    "device",
+    "country",
+    "position",
+    "strength",
+    "never",
+    "consumed",
+)
 """Columns of events that models are learned from."""
 BLENDED = 0.5
 """Weight of a second model in a blend, beside the first one at 1."""

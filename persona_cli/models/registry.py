@@ -24,6 +24,9 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.overview import model_versions
 from persona_cli.workspace.settings import Settings
 
+PROPENSITY = "propensity"
+"""Saved among the models, and makes no lists: chances of what users will do (`feedback.propensity`)."""
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -103,7 +106,7 @@ def find(home: Home, reference: str | None = None) -> Path:
         if reference is None:
             raise MissingInput("no model has been trained yet", "persona train")
     name, slash, version = reference.partition("/")
-    versions = model_versions(home).get(known(name), [])
+    versions = model_versions(home).get(name if name == PROPENSITY else known(name), [])
     if slash and not (version.isascii() and version.isdigit()):
         raise UsageError(
             f"{reference!r} is not a model; expected a name such as {name}, or {name}/3", "persona model list"
@@ -200,7 +203,7 @@ def list_models(home: Home) -> list[dict[str, Any]]:
     serving = latest_or_none(home)
     records = []
     for name, versions in model_versions(home).items():
-        if name not in MODELS:
+        if name not in MODELS and name != PROPENSITY:
             continue
         for version in versions:
             manifest = artifacts.read_manifest(home.path("models", name, version))
