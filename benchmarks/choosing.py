@@ -59,6 +59,8 @@ class Held(NamedTuple):
     moment: str
     """The instant of the choice."""
     chosen: str
+    why: str
+    """What was found when choosing."""
     figures: pl.DataFrame
     """user_id and the NDCG@20 of every candidate in what followed."""
     skipped: tuple[str, ...]
@@ -125,7 +127,7 @@ def held(workspace: Path, test: Path | None, time_limit: float | None, users: in
         followed = judged(asked, afford.settings, afford.names, choice.further, describe=describe)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         moment = "train pairs" if test is not None else f"{exam.as_of:%Y-%m-%d %H:%M}"
-        yield Held(moment, choice.served, followed.figures, tuple(afford.skipped), spent, worked, peak)
+        yield Held(moment, choice.served, choice.why, followed.figures, tuple(afford.skipped), spent, worked, peak)
 
 
 def _send(to: Connection, workspace: Path, test: Path | None, time_limit: float | None, users: int) -> None:
@@ -223,7 +225,7 @@ def report(found: Mapping[str, Sequence[Held]], give_up: float) -> None:
             means = {column: float(one.figures[column].to_numpy().mean()) for column in one.figures.columns[1:]}
             every = ", ".join(f"{_short(column)} {mean:.4f}" for column, mean in means.items())
             skipped = f"; no time for {', '.join(one.skipped)}" if one.skipped else ""
-            notes.append(f"- {name}, {one.moment}: {every}{skipped}")
+            notes.append(f"- {name}, {one.moment}: chosen by {one.why}; what followed: {every}{skipped}")
     _table(["set", "raced", "chosen", "best", *figures, "seconds", "processor", "peak MiB"], sets)
     _table(["set", "moment", "chosen", "best", *figures], each)
     print("\n".join(notes))
