@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 from threadpoolctl import threadpool_limits
 
-from persona_cli.errors import MissingInput
+from persona_cli.errors import BadData, MissingInput
 from persona_cli.models.base import Floats, Histories, Training
 from persona_cli.models.descriptions import BLOCKS, Descriptions, described
+from persona_cli.models.factors import products
 from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
 from persona_cli.models.texts import Words
 from persona_cli.models.vocabulary import positions, union, with_columns
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
-# Users of one product, dense or sparse: always as many, so that a user's bits do not depend on who is beside him.
-_BLOCK, _SPARSE_BLOCK = 128, 32
+# Users of one product: few enough for their profiles to stay in the cache while all items pass.
+_BLOCK = 32
 # Users whose liked items the weights are learned from, at the most, and at the least.
 _ASKED, _FEWEST = 2_000, 20
 
@@ -115,7 +116,7 @@ class Content:
         model.items = load_items(folder)
         widths = np.asarray(load_array(folder, "widths"))
         vectors = load_sparse(folder, "vectors", (len(model.items), int(widths.sum())))
-        words = Words(pl.read_parquet(folder / "words.parquet")["word"], load_array(folder, "rarity"))
+        words = Words(_load_words(folder), load_array(folder, "rarity"))
         model.descriptions_ = Descriptions(vectors, widths, words, load_array(folder, "embedding"))
         return model
 
@@ -191,6 +192,14 @@ def discriminant(cosines: Floats, held: NDArray[np.int64]) -> NDArray[np.float64
     return weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1 / len(weights))
 
 
+def _load_words(folder: Path) -> pl.Series:
+    path = folder / "words.parquet"
+    try:
+        return pl.read_parquet(path)["word"]
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise BadData(f"{path} cannot be read ({error})", "persona train --model content") from error
+
+
 def _without_one(rows: sparse.csr_array) -> tuple[sparse.csr_array, NDArray[np.int64]]:
     """The rows (of two entries at least) without one entry each, and the columns of those: the n-th of the n-th row."""
     lengths = np.diff(rows.indptr)
@@ -212,11 +221,11 @@ def _means(profiles: sparse.csr_array, rows: sparse.csr_array) -> sparse.csr_arr
 
 def _products(profiles: sparse.csr_array, vectors: sparse.csr_array) -> Floats:
     """profiles vectorsᵀ (n_users, n_items): each item's few features meet the profiles of a block of users at once."""
-    products = np.empty((profiles.shape[0], vectors.shape[0]), dtype=np.float32)
-    for start in range(0, profiles.shape[0], _SPARSE_BLOCK):
-        block = profiles[start : start + _SPARSE_BLOCK].T.toarray()  # (n_features, n_block)
-        products[start : start + _SPARSE_BLOCK] = (vectors @ block).T
-    return products
+    made = np.empty((profiles.shape[0], vectors.shape[0]), dtype=np.float32)
+    for start in range(0, profiles.shape[0], _BLOCK):
+        block = profiles[start : start + _BLOCK].T.toarray()  # (n_features, n_block)
+        made[start : start + _BLOCK] = (vectors @ block).T
+    return made
 
 
 def _similar(
@@ -226,11 +235,4 @@ def _similar(
     profiles = (rows @ embedding).astype(np.float32)  # (n_users, n_dimensions)
     lengths = np.sqrt(np.square(profiles, dtype=np.float64).sum(axis=1))
     profiles *= np.divide(weight, lengths, out=np.zeros_like(lengths), where=lengths > 0).astype(np.float32)[:, None]
-    targets = embedding if items is None else embedding[items]
-    similar = np.empty((len(profiles), len(targets)), dtype=np.float32)
-    for start in range(0, len(profiles), _BLOCK):
-        block = profiles[start : start + _BLOCK]
-        padded = np.zeros((_BLOCK, profiles.shape[1]), dtype=np.float32)
-        padded[: len(block)] = block
-        similar[start : start + _BLOCK] = (padded @ targets.T)[: len(block)]
-    return similar
+    return products(profiles, embedding if items is None else embedding[items])

@@ -12,7 +12,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from persona_cli.errors import MissingInput
+from persona_cli.errors import BadData, MissingInput
 from persona_cli.models.base import Histories, Training
 from persona_cli.models.content import Content, discriminant
 
@@ -194,3 +194,11 @@ def test_the_order_of_the_catalogue_does_not_matter_and_a_saved_one_is_the_same(
     who = asked(loaded, given)
     parts = [loaded.scores(who.block(user, user + 1)) for user in range(3)]
     assert np.array_equal(np.concatenate(parts), loaded.scores(who))
+
+
+def test_a_damaged_vocabulary_is_named(tmp_path: Path) -> None:
+    model = Content().fit(described(ENTRIES))
+    model.save(tmp_path)
+    (tmp_path / "words.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadData, match=r"words\.parquet"):
+        Content.load(tmp_path, model.settings())
