@@ -32,7 +32,7 @@ from persona_cli.events.catalogue import described
 from persona_cli.models.als import Als
 from persona_cli.models.base import Histories, Model, Training
 from persona_cli.models.cohort import Cohort
-from persona_cli.models.cold import ColdStart
+from persona_cli.models.cold import Cold
 from persona_cli.models.content import Content
 from persona_cli.models.ease import Ease
 from persona_cli.models.hybrid import Hybrid
@@ -134,8 +134,8 @@ def judged(scores: Scores, truth: Truth) -> tuple[float, float, NDArray[np.int64
     )
 
 
-def around(model: Model) -> ColdStart:
-    return ColdStart({model.name: model}, model.name)
+def around(model: Model) -> Cold:
+    return Cold({model.name: model}, model.name)
 
 
 def rivals() -> dict[str, Callable[[], Model]]:

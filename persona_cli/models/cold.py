@@ -102,7 +102,7 @@ def features_of(made: Descriptions, known: NDArray[np.int64]) -> sparse.csr_arra
     return features
 
 
-class ColdStart:
+class Cold:
     """A model whose scores are carried over to the items of the catalogue that it does not know.
 
         score of a new item = m_u + s_u (p_u - m̂_u) / ŝ_u,   p_u: `Transfer` of the user's scores to the item

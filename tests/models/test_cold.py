@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from histories import DEFAULTS, histories, liked, training
+from histories import histories, liked, training
 from scipy import sparse
 
 from persona_cli.errors import BadSettings, MissingInput
 from persona_cli.models.als import Als
 from persona_cli.models.base import Histories, Training
-from persona_cli.models.cold import ColdStart, Transfer, features_of
+from persona_cli.models.cold import Cold, Transfer, features_of
 from persona_cli.models.descriptions import described
 from persona_cli.models.ease import Ease
 from persona_cli.models.knn import Knn
@@ -85,12 +85,12 @@ def world(new_known: bool = True, text: bool = True) -> Training:
     return dataclasses.replace(training(liked(sorted(set(pairs)))), catalogue=catalogue)
 
 
-def asked(model: ColdStart, given: Training) -> Histories:
+def asked(model: Cold, given: Training) -> Histories:
     return histories(given.interactions, model.items)
 
 
-def around(model: Ease | Knn | Als) -> ColdStart:
-    return ColdStart({model.name: model}, model.name)
+def around(model: Ease | Knn | Als) -> Cold:
+    return Cold({model.name: model}, model.name)
 
 
 @pytest.mark.parametrize("inside", [Ease(), Knn(), Als(factors=8)], ids=lambda model: model.name)
@@ -147,7 +147,7 @@ def test_saved_and_loaded_it_scores_the_same(tmp_path: Path) -> None:
     model = around(Als(factors=8)).fit(given)
     model.save(tmp_path)
     assert "auto" not in model.settings().values()
-    loaded = ColdStart.load(tmp_path, model.settings(), model.parts())
+    loaded = Cold.load(tmp_path, model.settings(), model.parts())
     who = asked(model, given)
     assert np.array_equal(loaded.scores(who), model.scores(who))
     parts = [loaded.scores(who.block(start, start + 7)) for start in range(0, N_USERS, 7)]
@@ -172,8 +172,8 @@ def test_without_a_catalogue_it_says_how_to_get_one() -> None:
         around(Ease()).fit(dataclasses.replace(world(), catalogue=None))
 
 
-def test_it_is_not_around_itself() -> None:
-    if "model.cold.of" not in DEFAULTS.values:
-        pytest.skip("not declared")
-    with pytest.raises(BadSettings, match=r"model\.cold\.of is 'cold'"):
-        ColdStart.inside(load(None, {}).with_flags({"model.cold.of": "cold"}))
+@pytest.mark.parametrize("of", ["cold", "content", "layered"])
+def test_it_is_around_a_model_that_learns_from_events(of: str) -> None:
+    with pytest.raises(BadSettings, match=rf"model\.cold\.of is '{of}'"):
+        Cold.inside(load(None, {}).with_flags({"model.cold.of": of}))
+    assert Cold.inside(load(None, {})) == ["spectral"]
