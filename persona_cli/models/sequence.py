@@ -23,8 +23,6 @@ from persona_cli.workspace.settings import Settings
 log = logging.getLogger("persona")
 ALL_ITEMS, SAMPLE = 8192, 2048
 """Where negatives is "auto": up to so many items a step compares with all, from there on with so many."""
-POSITIONS, LEAST_EPOCHS, MOST_EPOCHS = 20_000_000, 3, 60
-"""Where epochs is "auto": so many events are read in all, within these bounds."""
 # Scores stay above 0, which would mean that the model says nothing.
 _LEAST = np.float32(1e-30)
 
@@ -130,8 +128,7 @@ class Sequence:
             instants = sparse.csr_array((made.times, strengths.indices, strengths.indptr), shape=strengths.shape)
             times = with_columns(instants, places, len(self.items))
         n_items = len(self.items)
-        by_number = max(LEAST_EPOCHS, min(MOST_EPOCHS, POSITIONS // max(rows.nnz, 1)))
-        self.epochs_ = by_number if isinstance(self.epochs, str) else int(self.epochs)
+        self.epochs_ = torch_training.epochs_for(rows.nnz) if isinstance(self.epochs, str) else int(self.epochs)
         by_size = n_items if n_items <= ALL_ITEMS else SAMPLE
         self.negatives_ = by_size if isinstance(self.negatives, str) else int(self.negatives)
         recipe = torch_training.Recipe(

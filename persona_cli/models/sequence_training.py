@@ -38,6 +38,8 @@ FEED_FORWARD = 2
 """Width of the feed-forward layer, in units of dim."""
 STEPS, LEAST_TOKENS, MOST_TOKENS = 300, 256, 8192
 """Steps of an epoch, as long as a step has between so many positions."""
+ALL_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 6000, 3, 60
+"""Where epochs is "auto": as many as make so many steps, within these bounds."""
 WARM_UP, LAST_RATE = 0.05, 0.02
 """Share of the steps in which the learning rate rises, and the share of its peak at which it ends."""
 VALIDATION_SHARE, MOST_VALIDATED, LEAST_VALIDATED = 0.1, 1000, 100
@@ -87,7 +89,7 @@ def trained(rows: sparse.csr_array, times: sparse.csr_array | None, recipe: Reci
         best, found, since = _copied(_exported(parameters)), -1.0, 0
         if not n_tokens:
             return best
-        size = max(LEAST_TOKENS, min(MOST_TOKENS, n_tokens // STEPS))
+        size = step_size(n_tokens)
         optimizer = torch.optim.Adam(parameters.values(), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
         compared = _Compared(popularity, recipe.negatives)
         all_steps, step = recipe.epochs * -(-n_tokens // size), 0
@@ -111,6 +113,16 @@ def trained(rows: sparse.csr_array, times: sparse.csr_array | None, recipe: Reci
             if since >= PATIENCE:
                 break
     return best
+
+
+def step_size(n_events: int) -> int:
+    """Positions of a step."""
+    return max(LEAST_TOKENS, min(MOST_TOKENS, n_events // STEPS))
+
+
+def epochs_for(n_events: int) -> int:
+    """Epochs by rule."""
+    return max(LEAST_EPOCHS, min(MOST_EPOCHS, ALL_STEPS * step_size(n_events) // max(n_events, 1)))
 
 
 def initial(popularity: NDArray[np.float64], recipe: Recipe, device: str = "cpu") -> Tensors:
