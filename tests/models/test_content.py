@@ -174,6 +174,29 @@ def test_a_search_points_to_what_it_names() -> None:
     assert np.flatnonzero(similar).tolist() == [2, 3]
 
 
+@dataclasses.dataclass(frozen=True)
+class Searching(Histories):
+    """Users of whom it is known what they searched for."""
+
+    queries: pl.Series | None = None
+
+
+def test_searches_join_the_profile_of_words() -> None:
+    given = described(ENTRIES)
+    model = Content(0, 0, 0, 1, 0).fit(given)
+    who = asked(model, given)
+    queries = pl.Series(["lion", None, "lion"])
+    scores = model.scores(Searching(who.rows, who.events, who.context, queries=queries))
+    words = model.query(queries).toarray()
+    vectors = model.descriptions_.vectors.toarray()[:, -words.shape[1] :]
+    rows = who.rows.toarray()
+    profiles = rows @ vectors / rows.sum(axis=1, keepdims=True) + words
+    assert np.allclose(scores, cosine_similarity(profiles, vectors), atol=1e-6)
+    # Who searched and has no described item in the history is scored too; who did not is scored as before.
+    assert scores[2].argmax() in (2, 3)
+    assert np.allclose(scores[1], model.scores(who)[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("catalogue", [None, CATALOGUE.clear()])
 def test_without_a_catalogue_it_says_how_to_get_one(catalogue: pl.DataFrame | None) -> None:
     with pytest.raises(MissingInput, match="catalogue") as caught:
