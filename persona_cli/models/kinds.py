@@ -21,13 +21,16 @@ _PACKAGE = "persona_cli.models"
 _POPULAR = {"popular": "popular:Popular"}
 # Models that a layered model can be around, simplest first.
 _INDIVIDUAL = {
+    "cohort": "cohort:Cohort",
     "content": "content:Content",
     "knn": "knn:Knn",
     "als": "als:Als",
     "ease": "ease:Ease",
     "spectral": "spectral:Spectral",
     "hybrid": "hybrid:Hybrid",
+    "cold": "cold:Cold",
     "ranker": "ranker:Ranker",
+    "sequence": "sequence:Sequence",
     "blend": "blend:Blend",
 }
 _LAYERED = {"layered": "layered:Layered"}

@@ -11,8 +11,8 @@ from persona_cli.models import kinds
 from persona_cli.models.base import Model
 from persona_cli.models.testing import CHECKS, SETTINGS, WITHOUT_HISTORY
 
-# Models that score everybody of a context alike.
-_GENERAL = ("popular",)
+# Models that score everybody of a context, or of a group of twenty people or more, alike.
+_GENERAL = ("popular", "cohort")
 _SLOW = ("sequence",)
 
 
