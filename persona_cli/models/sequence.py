@@ -21,7 +21,7 @@ from persona_cli.models.vocabulary import positions, with_columns
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")
-ALL_ITEMS, SAMPLE = 8192, 2048
+ALL_ITEMS, SAMPLE = 2048, 1024
 """Where negatives is "auto": up to so many items a step compares with all, from there on with so many."""
 # Scores stay above 0, which would mean that the model says nothing.
 _LEAST = np.float32(1e-30)
