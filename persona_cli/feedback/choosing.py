@@ -8,8 +8,9 @@ property of that cut alone is behind in the future. So a candidate takes the pla
                       is 95 % over all that is tried at once (Bonferroni)
     steady            its mean is the higher one at every cut
 
-Else the simpler one stays: the popular list instead of a model, the first model instead of the next, the evidence by
-rule instead of a number.
+Else what stands by rule stays: the model that promises most (`budget.by_rule`) if it is likely better than the popular
+list, else the popular list; the evidence by rule instead of a number. Where few lists hold a right answer, thousands of
+users cannot tell any model from the popular list for sure; that a personal list is better is then the safer guess.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from persona_cli.evaluation import exams
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, difference_intervals, mean_interval
 from persona_cli.evaluation.rolling import pooled
+from persona_cli.feedback.budget import by_rule
 from persona_cli.feedback.candidates import (
     METRIC,
     NOTHING,
@@ -59,6 +61,8 @@ NEEDED = (
 """Columns of events that models are learned from."""
 BLENDED = 0.5
 """Weight of a second model in a blend, beside the first one at 1."""
+LIKELY = 0.6
+"""Level of the interval that must lie above 0 for the model by rule to stand instead of the popular list."""
 FEW = 100
 """With fewer users asked no interval can decide: any gain over the popular list makes lists personal, at one cut."""
 
@@ -219,8 +223,9 @@ def decide(
     def wins(name: str, than: str, of: int) -> bool:
         return clearly_better(values[name], values[than], of) and steady(cuts, name, than)
 
-    best: str | None = None
     said = [f"{POPULAR} {_shown(values[POPULAR])}"]
+    rule = by_rule(names)
+    best = rule if rule is not None and _likely(cuts, values, around(rule)) else None
     for name in (*names, *blends):
         ours, theirs = around(name), around(best)
         said.append(f"{ours} {_shown(values[ours])}")
@@ -255,10 +260,15 @@ def decide(
     )
 
 
-def clearly_better(values: Values, than: Values, of: int = 1) -> bool:
-    """Whether the paired interval of the mean difference lies above 0; its level is 95 % over `of` comparisons."""
-    low = difference_intervals(values[:, None], than[:, None], level=1.0 - 0.05 / of)[0].low
+def clearly_better(values: Values, than: Values, of: int = 1, level: float = 0.95) -> bool:
+    """Whether the paired interval of the mean difference lies above 0; its level holds over `of` comparisons."""
+    low = difference_intervals(values[:, None], than[:, None], level=1.0 - (1.0 - level) / of)[0].low
     return low is not None and low > 0
+
+
+def _likely(cuts: Sequence[Judged], values: Mapping[str, Values], name: str) -> bool:
+    """Whether a candidate is ahead of the popular list at every cut, by more than `LIKELY` lets chance explain."""
+    return clearly_better(values[name], values[POPULAR], level=LIKELY) and steady(cuts, name, POPULAR)
 
 
 def steady(cuts: Sequence[Judged], name: str, than: str) -> bool:

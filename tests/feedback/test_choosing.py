@@ -52,7 +52,7 @@ def test_where_everybody_is_alike_the_popular_list_is_kept(tmp_path) -> None:
 def test_with_few_users_any_gain_makes_lists_personal_and_with_many_only_a_sure_one(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "clearly_better", lambda *_: False)
+    monkeypatch.setattr(choosing, "clearly_better", lambda *_, **__: False)
     few = choose(events(home), home.settings, ["knn", "ease"], tune=True)
     assert few.users < choosing.FEW
     assert few.individual == "knn", "and the simplest of them"
@@ -158,12 +158,22 @@ def test_noise_is_not_taken_for_a_winner() -> None:
 
 def test_people_who_are_asked_again_and_again_are_no_more_evidence() -> None:
     """Ten cuts that repeat the same users with the same figures: as sure as one cut is, and no more."""
-    one = cut(0, range(200), **figures(0.1, 0.104, 0.1))
-    repeated = [one] * 10
-    assert not clearly_better(one.values(around("knn")), one.values("popular"))
-    assert decide([one], ["knn"]).individual is None
-    assert decide(repeated, ["knn"]).individual is None
-    assert decide(repeated, ["knn"]).figures["knn"] == pytest.approx(decide([one], ["knn"]).figures["knn"])
+    one = cut(0, range(200), **figures(0.05, 0.1, 0.104))
+    repeated, both = [one] * 10, ["knn", "ease"]
+    assert not clearly_better(one.values(around("ease")), one.values(around("knn")))
+    assert decide([one], both).individual == "knn"
+    assert decide(repeated, both).individual == "knn"
+    assert decide(repeated, both).figures["ease"] == pytest.approx(decide([one], both).figures["ease"])
+
+
+def test_the_model_by_rule_needs_less_to_stand_instead_of_the_popular_list() -> None:
+    """A gain that 200 users cannot be sure of, at both cuts: enough for the model by rule, not for one in its place."""
+    likely = [cut(number, range(200), **figures(0.1, 0.106, 0.1)) for number in range(2)]
+    assert not clearly_better(likely[0].values(around("knn")), likely[0].values("popular"))
+    assert decide(likely, ["knn", "ease"]).individual == "knn"
+    assert decide(likely, ["ease"]).individual is None, "ease is not ahead"
+    unsteady = [likely[0], cut(1, range(200, 400), **figures(0.1, 0.099, 0.1))]
+    assert decide(unsteady, ["knn", "ease"]).individual is None
 
 
 def test_evidence_is_tuned_by_the_same_rule() -> None:
