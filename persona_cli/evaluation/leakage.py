@@ -271,9 +271,9 @@ def _popularity(evidence: Evidence) -> Check:
     # The baselines are made here, from what is before the cut, and are what others are told from.
     for name in sorted(set(evidence.lists) - set(NAMES)):
         tie = leakage_signs.future_tie(past, evidence.lists[name])
-        clear = tie.correlation > 0.27 and tie.z > 4.0
+        clear = tie.correlation > 0.29 and tie.z > 4.6
         correlation, z = leakage_signs.future_scores(before, future, evidence.lists[name], cut)
-        scored = correlation > 0.4 and z > 4.4
+        scored = correlation > 0.4 and z > 4.0
         if clear or scored or (tie.gap > 0.4 and tie.correlation > 0.15):
             return Check(
                 POPULARITY,

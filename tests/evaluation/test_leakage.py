@@ -109,7 +109,7 @@ def test_a_count_of_the_past_is_told_from_one_that_goes_on_after_the_cut(seed: i
     for days in (0, 5, 40):
         honest = bench.lists(Popular(float(days)).fit(bench.training))
         correlation, z = leakage_signs.future_scores(past, future, honest, world.cut)
-        assert not (correlation > 0.4 and z > 4.4)
+        assert not (correlation > 0.4 and z > 4.0)
         # Another unit is no other score; and where there is none, nothing is said.
         scaled = honest.with_columns(pl.col("score") * 1000 + 7)
         assert leakage_signs.future_scores(past, future, scaled, world.cut) == pytest.approx((correlation, z), abs=1e-4)
@@ -118,7 +118,7 @@ def test_a_count_of_the_past_is_told_from_one_that_goes_on_after_the_cut(seed: i
     everything = leaks.trained(bench.events.join(past, on="item_id", how="semi"), exams.after(bench.events))
     correlation, z = leakage_signs.future_scores(past, future, bench.lists(Popular(20.0).fit(everything)), world.cut)
     assert correlation > 0.4
-    assert z > 4.4
+    assert z > 4.0
 
 
 def before(world: leaks.World) -> pl.Expr:
