@@ -63,10 +63,11 @@ def by_split(events: pl.DataFrame, kind: str, test_share: float) -> Exam:
     return _divided(splits.decide(kind, flagged, test_share), flagged)
 
 
-def rolling(events: pl.DataFrame, kind: str, test_share: float, cuts: int) -> list[Exam]:
+def rolling(events: pl.DataFrame, kind: str, test_share: float, cuts: int, always: bool = False) -> list[Exam]:
     """One exam for each of `cuts` consecutive windows of what `by_split` would test, earliest first.
 
-    kind: "time" or "per-user"; where a global time is unusable, "time" is per-user with the reason in every headline.
+    kind: "time" or "per-user"; where a global time is unusable, "time" is per-user with the reason in every headline,
+    unless it is `always` to be time.
     Each exam is learned from all events before its window and asks about that window alone: what became known before it
     is no right answer, and what is later does not exist. One cut is `by_split`. Where many events share an instant
     there may be fewer windows than asked for; every headline says how many there are.
@@ -82,7 +83,7 @@ def rolling(events: pl.DataFrame, kind: str, test_share: float, cuts: int) -> li
     if not events["item_id"].count():
         raise MissingInput("there are no events with an item to evaluate on", "persona ingest FILE")
     flagged = _flagged(events)
-    reason = splits.usable_time(flagged, test_share) if kind == "time" else None
+    reason = splits.usable_time(flagged, test_share) if kind == "time" and not always else None
     if kind == "per-user" or reason:
         decided = splits.rolling_per_user(flagged, test_share, cuts, reason)
     else:

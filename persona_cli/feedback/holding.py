@@ -106,7 +106,8 @@ def page(found: Mapping[str, Any]) -> list[str]:
     """The same for people, a line each."""
     lines = [f"How past choices held, by {found['metric']}: chosen with what was known before, judged on what followed"]
     for entry in found["moments"]:
-        lines += ["", f"before {entry['cut']}: {entry['chosen']} of {len(entry['figures'])} candidates", *_lines(entry)]
+        moment = entry["cut"][:19].replace("T", " ")
+        lines += ["", f"before {moment} UTC: {entry['chosen']} of {len(entry['figures'])} candidates", *_lines(entry)]
     for entry in found["stored"]:
         lines += ["", f"{entry['model']}, trained until {entry['cut']}: {entry['chosen']}", *_lines(entry)]
     if summary := found["summary"]:
@@ -133,13 +134,22 @@ def agreement(one: Mapping[str, float], other: Mapping[str, float]) -> float | N
 
 
 def _moments(events: pl.DataFrame, settings: Settings, cuts: int, notes: list[str]) -> list[Exam]:
-    """As many exams, one after the other, as leave something to ask at each."""
-    share = settings.number("evaluate.test_share")
+    """As many exams, one after the other, as leave something to ask at each; of time wherever there is any.
+
+    Choices may be made within each user's events, where few users go on after any one instant. What follows is the
+    future all the same: it asks those who come then, many of them new.
+    """
+    share, reason = settings.number("evaluate.test_share"), ""
     for number in range(cuts, 0, -1):
-        try:
-            return exams.rolling(events, "time", share, number)
-        except MissingInput as error:
-            reason = error.message
+        for always in (True, False):
+            try:
+                found = exams.rolling(events, "time", share, number, always)
+            except (BadData, MissingInput) as error:
+                reason = error.message
+                continue
+            if any(exam.split["kind"] != "time" for exam in found):
+                notes.append(f"nothing here is the future of all: {found[0].split['reason']}")
+            return found
     notes.append(reason)
     return []
 
@@ -181,6 +191,7 @@ def _summary(moments: list[dict[str, Any]], frames: list[pl.DataFrame]) -> dict[
     together = pooled(frames)
     agreements = [entry["agreement"] for entry in moments if entry["agreement"] is not None]
     names = [name for name in moments[0]["figures"] if ", evidence " not in name]
+    names = [name for name in names if all(name in entry["figures"] for entry in moments)]
     return {
         "moments": len(moments),
         "best": sum(entry["best"] == entry["chosen"] for entry in moments),

@@ -227,13 +227,16 @@ def leak_lines(result: Entry) -> list[str]:
     if leakage := result.get("leakage"):
         ran = [check for check in leakage["checks"] if check["status"] != "skipped"]
         leaks = [check for check in ran if check["status"] == "leak"]
-        skipped = len(leakage["checks"]) - len(ran)
-        left_out = f" ({skipped} could not be made)" if skipped else ""
+        left_out: dict[str, list[str]] = {}
+        for check in leakage["checks"]:
+            if check["status"] == "skipped":
+                left_out.setdefault(check["detail"], []).append(check["name"])
         if leaks or leakage["leaked"]:
             lines.append(f"LEAKAGE: {len(leaks)} of {len(ran)} checks found a leak; do not trust these figures")
             lines += [f"{check['name']}: {check['detail']}" for check in leaks]
         else:
-            lines.append(f"leakage: {len(ran)} check{'s' * (len(ran) != 1)}{left_out}, none found")
+            lines.append(f"leakage: {len(ran)} check{'s' * (len(ran) != 1)}, none found")
+        lines += [f"not checked: {', '.join(names)} ({why})" for why, names in left_out.items()]
     if found := result.get("inflation"):
         gained = "" if found["inflation"] is None else f" ({percent(found['inflation'])} %)"
         lines.append(
