@@ -17,9 +17,8 @@ from persona_cli.models.base import Model
 from persona_cli.models.gram_store import weights_digest
 from persona_cli.models.popular import Popular
 from persona_cli.models.registry import Saved
-from persona_cli.workspace.declarations import BY_KEY
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.settings import Settings
+from persona_cli.workspace.settings import Settings, is_setting
 
 BASELINE = "popular"
 
@@ -123,7 +122,7 @@ def full_keys(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         candidates = [key, f"model.{key}"]
         if len(set(names)) == 1:
             candidates.append(f"model.{names[0].partition('/')[0]}.{key}")
-        found[next((name for name in candidates if name in BY_KEY), key)] = value
+        found[next((name for name in candidates if is_setting(name)), key)] = value
     return found
 
 

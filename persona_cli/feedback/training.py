@@ -37,7 +37,7 @@ from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks
 from persona_cli.workspace.declarations import BY_KEY
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.settings import Settings
+from persona_cli.workspace.settings import Settings, is_setting
 
 log = logging.getLogger("persona")
 _MAY_BE_SET = ("model.", "train.", "compute.")
@@ -115,7 +115,7 @@ def hyper_parameters(given: Mapping[str, Any], names: Sequence[str]) -> dict[str
     """
     found = full_keys(given, names)
     for key in found:
-        if key not in BY_KEY:
+        if not is_setting(key):
             may_be = [name for name in BY_KEY if name.startswith("model.")]
             raise BadSettings(
                 f"--set {key}: no hyper-parameter has this name{nearest(key, may_be)}", "persona config show model"

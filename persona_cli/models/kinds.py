@@ -7,16 +7,14 @@ Classes are imported when they are asked for: some stand on libraries that take 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, cast
 
-from persona_cli.errors import Unavailable, UsageError, nearest
+from persona_cli.errors import BadSettings, Unavailable, UsageError, nearest
 from persona_cli.models.base import Model
+from persona_cli.workspace.plugins import owner, plugin_models
 from persona_cli.workspace.settings import Settings
 
-GROUP = "persona.models"
 _PACKAGE = "persona_cli.models"
 _POPULAR = {"popular": "popular:Popular"}
 # Models that a layered model can be around, simplest first.
@@ -75,29 +73,39 @@ INDIVIDUAL = Kinds(_INDIVIDUAL, plugins=True)
 MODELS = Kinds(_POPULAR, _INDIVIDUAL, _LAYERED, plugins=True)
 
 
-@cache
-def plugins() -> dict[str, EntryPoint]:
-    """Models of other distributions by name, sorted; a name that is built in stays what it is."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    return {name: found[name] for name in sorted(found) if name not in ALL_BUILT_IN}
+def plugins() -> list[str]:
+    """Models of other distributions, sorted; a name that is built in stays what it is."""
+    return [name for name in plugin_models() if name not in ALL_BUILT_IN]
 
 
 def plugged(name: str) -> Any:
-    """The class of a plug-in; Unavailable where it cannot be imported or is no model of that name."""
-    point = plugins()[name]
-    owner = point.dist.name if point.dist is not None else point.value
+    """The class of a plug-in; Unavailable where it cannot be imported, is no model of that name, or is one of two."""
+    points = plugin_models()[name]
+    owners = [owner(point) for point in points]
+    if len(points) > 1:
+        raise Unavailable(
+            f"{' and '.join(owners)} both have a model {name!r}", f"pip uninstall {' (or) '.join(owners)}"
+        )
     try:
-        kind = point.load()
+        kind = points[0].load()
     except Exception as error:  # whatever another distribution does on import
         raise Unavailable(
-            f"the model {name!r} of {owner} cannot be loaded ({type(error).__name__}: {error})",
-            f"pip install --upgrade {owner}, or pip uninstall {owner}",
+            f"the model {name!r} of {owners[0]} cannot be loaded ({type(error).__name__}: {error})",
+            f"pip install --upgrade {owners[0]}, or pip uninstall {owners[0]}",
         ) from error
-    missing = [part for part in ("from_settings", "fit", "scores", "save", "load") if not hasattr(kind, part)]
+    missing = [
+        part for part in ("from_settings", "fit", "scores", "settings", "save", "load") if not hasattr(kind, part)
+    ]
     if missing or getattr(kind, "name", None) != name:
         wrong = f"has no {', '.join(missing)}" if missing else f"calls itself {getattr(kind, 'name', None)!r}"
-        raise Unavailable(f"the model {name!r} of {owner} {wrong}", "see docs/plugins.md")
+        raise Unavailable(f"the model {name!r} of {owners[0]} {wrong}", "see docs/plugins.md")
     return kind
+
+
+def distribution_of(name: str) -> str | None:
+    """Whose model it is, as `persona-mine 1.0`; None of persona's own."""
+    point = None if name in ALL_BUILT_IN else next(iter(plugin_models().get(name, ())), None)
+    return None if point is None or point.dist is None else f"{point.dist.name} {point.dist.version}"
 
 
 def known(name: str, names: Mapping[str, Any] = MODELS) -> str:
@@ -117,7 +125,15 @@ def unfitted(name: str, settings: Settings, individual: str | None = None) -> Mo
         return cast(
             Model, kind.from_settings(settings, {one: unfitted(one, settings) for one in kind.inside(settings)})
         )
-    return cast(Model, kind.from_settings(settings))
+    try:
+        return cast(Model, kind.from_settings(settings))
+    except (TypeError, ValueError) as error:
+        if name in ALL_BUILT_IN:
+            raise
+        raise BadSettings(
+            f"[model.{name}] does not suit the model of {owner(plugin_models()[name][0])}: {error}",
+            f"persona config show model.{name}",
+        ) from error
 
 
 def is_composite(kind: Any) -> bool:

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from persona_cli.errors import BadData, MissingInput, UsageError
+from persona_cli.errors import BadData, MissingInput, Unavailable, UsageError
 from persona_cli.models.base import Model
-from persona_cli.models.kinds import MODELS, known
+from persona_cli.models.kinds import MODELS, distribution_of, known
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.overview import model_versions
@@ -64,6 +64,8 @@ def save_model(home: Home, model: Model, manifest: Mapping[str, Any]) -> int:
     versions = [int(version) for version in model_versions(home).get(model.name, ())]
     version = max(versions, default=0) + 1
     said = {"kind": "model", "name": model.name, "settings": dict(model.settings()), "exact": model.exact, **manifest}
+    if (maker := distribution_of(model.name)) is not None:
+        said["distribution"] = maker
     folder = home.path("models", model.name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with artifacts.scratch(folder) as trial:
@@ -122,6 +124,12 @@ def find(home: Home, reference: str | None = None) -> Path:
 def load_folder(folder: Path) -> Saved:
     """The model in a version's folder; models inside it are those that its manifest names in the folders beside."""
     manifest = artifacts.verify(folder, contents=False)
+    if manifest.get("name") not in MODELS and "distribution" in manifest:
+        maker = manifest["distribution"]
+        raise Unavailable(
+            f"{folder.parent.name}/{folder.name} was made by {maker}, which is not installed",
+            f"pip install {maker.replace(' ', '==')}, or persona train",
+        )
     try:
         name, version, settings = str(manifest["name"]), int(manifest["version"]), manifest["settings"]
         kind, references = MODELS[name], dict(manifest.get("parts", {}))

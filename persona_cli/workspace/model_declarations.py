@@ -273,7 +273,7 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         "model.sequence.negatives",
         "number",
         "auto",
-        'Items that a step compares with, or "auto" (all up to 8,192 items, else 2,048 drawn).',
+        'Items that a step compares with, or "auto" (all up to 2,048 items, else 1,024 drawn).',
         1,
         words=("auto",),
     ),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from persona_cli.workspace.expressions import parse_condition
 
-Kind = Literal["text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths"]
+Kind = Literal["text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "any"]
 _DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
@@ -53,6 +53,8 @@ def checked(setting: Setting, value: Any) -> Any:
     kind = setting.kind
     if kind in ("number", "whole"):
         return _number(setting, value)
+    if kind == "any":
+        return _anything(value)
     if kind == "flag":
         if not isinstance(value, bool):
             raise ValueError("true or false")
@@ -106,6 +108,16 @@ def _several(setting: Setting, value: Any) -> tuple[Any, ...]:
     if not value or not all(isinstance(n, int) and not isinstance(n, bool) and n >= setting.low for n in value):
         raise ValueError(f"a list of whole numbers of at least {setting.low:g}, such as [10, 20]")
     return tuple(value)
+
+
+def _anything(value: Any) -> Any:
+    """What a setting of a plug-in may be; whether it is right, the plug-in says."""
+    one = isinstance(value, str | int | float) and not (isinstance(value, float) and not math.isfinite(value))
+    if not one and not (
+        isinstance(value, list | tuple) and all(isinstance(entry, str | int | float) for entry in value)
+    ):
+        raise ValueError("a number, a text, true, false, or a list of these")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _strengths(value: Any) -> dict[str, float | str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from persona_cli.errors import BadSettings, nearest
 from persona_cli.workspace.declarations import BY_KEY, SETTINGS
+from persona_cli.workspace.plugins import plugin_models, plugin_of
 from persona_cli.workspace.setting import Setting, checked, seconds, strength
 
 SECTIONS = tuple(dict.fromkeys(setting.key if setting.is_table else setting.section for setting in SETTINGS))
@@ -65,6 +66,10 @@ class Settings:
     def seconds(self, key: str) -> float:
         return seconds(self._of(key, "duration"))
 
+    def section(self, name: str) -> dict[str, Any]:
+        """What is given in the section of a plug-in, such as model.mine, by key; its defaults are its own affair."""
+        return {key[len(name) + 1 :]: value for key, value in self.values.items() if key.startswith(f"{name}.")}
+
     def table(self, key: str) -> dict[str, float | str]:
         """A free table, in the order of the file."""
         return dict(self._of(key, "strengths"))
@@ -107,6 +112,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         if name in variables:
             _put(values, variables[name], text, name)
             origins[variables[name]] = "environment"
+        elif (plugged := _plugin_key(name)) is not None:
+            _put(values, plugged, text, name)
+            origins[plugged] = "environment"
         elif _looks_like_setting(name):
             raise BadSettings(f"the environment variable {name} names no setting{nearest(name, variables)}", _HINT)
     return Settings(values, origins)
@@ -118,6 +126,28 @@ _HINT = "persona config show --origin"
 def variable_name(key: str) -> str:
     """`ingest.assume_tz` → `PERSONA_INGEST_ASSUME_TZ`."""
     return "PERSONA_" + re.sub(r"[^A-Z0-9]", "_", key.upper())
+
+
+def is_setting(key: str) -> bool:
+    """Whether the key is declared, or of a model that is installed beside persona."""
+    return key in BY_KEY or (plugin_of(key) is not None and key.rpartition(".")[0] not in SECTIONS)
+
+
+def _plugin_key(variable: str) -> str | None:
+    """`PERSONA_MODEL_MINE_DECAY` → `model.mine.decay`, where a plug-in is called mine."""
+    if not variable.startswith("PERSONA_MODEL_"):
+        return None
+    sections = {
+        variable_name(f"model.{name}") + "_": name for name in plugin_models() if f"model.{name}" not in SECTIONS
+    }
+    return next(
+        (
+            f"model.{name}.{variable.removeprefix(start).lower()}"
+            for start, name in sections.items()
+            if variable.startswith(start)
+        ),
+        None,
+    )
 
 
 def _looks_like_setting(name: str) -> bool:
@@ -138,6 +168,8 @@ def _entries(tree: Mapping[str, Any], file: str, above: str = "") -> Iterator[tu
         key = f"{above}.{name}" if above else name
         if key in BY_KEY:
             yield key, value
+        elif above == "model" and key not in SECTIONS and name in plugin_models() and isinstance(value, Mapping):
+            yield from ((f"{key}.{inner}", given) for inner, given in value.items())
         elif any(section == key or section.startswith(key + ".") for section in SECTIONS):
             if not isinstance(value, Mapping):
                 raise BadSettings(f"{file}: {key} is a section, written [{key}], but is {_shown(value)} here", _HINT)
@@ -148,7 +180,7 @@ def _entries(tree: Mapping[str, Any], file: str, above: str = "") -> Iterator[tu
 
 def _similar(key: str) -> str:
     section = key.rpartition(".")[0]
-    known = dict.fromkeys((*SECTIONS, *BY_KEY))
+    known = dict.fromkeys((*SECTIONS, *BY_KEY, *(f"model.{name}" for name in plugin_models())))
     siblings = [name for name in known if section and name.startswith(section + ".")]
     return nearest(key, siblings or known)
 
@@ -160,6 +192,8 @@ def _setting_of(key: str) -> Setting:
     for setting in SETTINGS:
         if setting.is_table and key.startswith(setting.key + "."):
             return setting
+    if is_setting(key):
+        return Setting(key, "any", None, "")
     raise BadSettings(f"{key} is not a setting{_similar(key)}", _HINT)
 
 
