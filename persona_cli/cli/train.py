@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from persona_cli.feedback.training import TrainReport
 
 
+_WIDEST = 80  # characters of settings in the table of models
+
+
 def register(app: typer.Typer) -> None:
     command(app, train, panel="Models", everyday=True)
     models = group(app, "model", "Trained models.", panel="Models")
@@ -146,8 +149,10 @@ def model_list(format: FormatOption = None, as_json: JsonOption = False, out: Ou
 
 
 def _shown(settings: dict[str, Any]) -> str:
+    """The first settings on a line; `persona model show` has all of them."""
     short = {key: f"{value:.5g}" if isinstance(value, float) else str(value) for key, value in settings.items()}
-    return ", ".join(f"{key}={value}" for key, value in short.items())
+    text = ", ".join(f"{key}={value}" for key, value in short.items())
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 2] + " …"
 
 
 def model_show(
