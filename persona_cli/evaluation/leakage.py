@@ -274,6 +274,8 @@ def _popularity(evidence: Evidence) -> Check:
         clear = tie.correlation > 0.29 and tie.z > 4.6
         correlation, z = leakage_signs.future_scores(before, future, evidence.lists[name], cut)
         scored = correlation > 0.4 and z > 4.0
+        # Ranks and scores err for different reasons, so both may be weaker where they agree.
+        scored |= correlation > 0.3 and min(z, tie.z) > 2.0 and z + tie.z > 5.5
         if clear or scored or (tie.gap > 0.4 and tie.correlation > 0.15):
             return Check(
                 POPULARITY,
