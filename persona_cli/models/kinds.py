@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from persona_cli.errors import BadSettings, Unavailable, UsageError, nearest
 from persona_cli.models.base import Model
@@ -32,14 +32,6 @@ _INDIVIDUAL = {
     "blend": "blend:Blend",
 }
 _LAYERED = {"layered": "layered:Layered"}
-
-
-class Kind(Protocol):
-    """A class of models."""
-
-    name: str
-
-    def from_settings(self, settings: Settings) -> Model: ...
 
 
 class Kinds(Mapping[str, Any]):

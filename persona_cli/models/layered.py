@@ -176,7 +176,7 @@ def context_lists(popular: Popular, context: pl.DataFrame) -> tuple[Floats, NDAr
 
 def top_means(scores: Floats, hidden: sparse.csr_array) -> NDArray[np.float64]:
     """Mean of each row's best `DEPTH` scores that are not hidden (n_users,); 0 where none is left."""
-    rows, columns = _entries(hidden)
+    rows, columns = entries(hidden)
     kept = scores[rows, columns]
     scores[rows, columns] = -np.inf
     _, values = topk(scores, DEPTH)
@@ -193,7 +193,7 @@ def _shared_top_means(lists: Floats, which: NDArray[np.int64], hidden: sparse.cs
         best, values = topk(lists[[number]], DEPTH + int(hides[users].max(initial=0)))
         rank = np.full(lists.shape[1], -1, dtype=np.int64)
         rank[best[0]] = np.arange(best.shape[1])
-        rows, columns = _entries(hidden[users])
+        rows, columns = entries(hidden[users])
         covered = rank[columns] >= 0
         shown = np.broadcast_to(values, (len(users), values.shape[1])).copy()
         shown[rows[covered], rank[columns[covered]]] = -np.inf
@@ -210,6 +210,7 @@ def _means(values: Floats) -> NDArray[np.float64]:
     return np.asarray(sums / np.maximum(there.sum(axis=1), 1), dtype=np.float64)
 
 
-def _entries(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def entries(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Rows and columns of the entries of a matrix, each (n_entries,)."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     return rows, matrix.indices

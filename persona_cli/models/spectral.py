@@ -16,7 +16,7 @@ from scipy import sparse
 from persona_cli.models.base import Floats, Histories, Training
 from persona_cli.models.eigen import block_bytes
 from persona_cli.models.filters import Linear, Ridge, item_gram, normalised, spectrum_of
-from persona_cli.models.spectral_tuning import DEAR, LARGE, Choice, Tuning, by_rule, cut, given_of, top_means
+from persona_cli.models.spectral_tuning import DEAR, LARGE, Choice, Tuning, by_rule, cut, given_of, scales
 from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
 from persona_cli.models.vocabulary import positions, with_columns
 from persona_cli.workspace.settings import Settings
@@ -116,10 +116,10 @@ class Spectral:
     def scores(self, histories: Histories) -> Floats:
         rows = histories.rows  # (n_users, n_items)
         scores = self.ridge_.scores(rows)
-        scores /= top_means(scores, rows)[:, None]
+        scores /= scales(scores, rows)[:, None]
         if self.choice_.weight:
             linear = self.linear_.scores(rows)
-            linear *= (np.float32(self.choice_.weight) / top_means(linear, rows))[:, None]
+            linear *= (np.float32(self.choice_.weight) / scales(linear, rows))[:, None]
             scores += linear
         return scores
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ from scipy import sparse
 from persona_cli.models.base import Floats
 from persona_cli.models.eigen import Spectrum
 from persona_cli.models.filters import Linear, Ridge, item_gram, normalised, power, spectrum_of
+from persona_cli.models.layered import entries, top_means
 from persona_cli.models.topk import topk
 
 ASKED = 1000
@@ -188,7 +189,7 @@ class Tuning:
         """Each user's scores in units of the mean of his best."""
         for start, stop in self._blocks():
             part = scores[start:stop]
-            part /= top_means(part, self.known[start:stop])[:, None]
+            part /= scales(part, self.known[start:stop])[:, None]
         return scores
 
     def _judge(self, parts: _Parts, weight: float) -> float:
@@ -220,20 +221,10 @@ def given_of(values: dict[str, float | str]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if name in names and not isinstance(value, str)}
 
 
-def top_means(scores: Floats, known: sparse.csr_array) -> Floats:
+def scales(scores: Floats, known: sparse.csr_array) -> Floats:
     """Mean of each user's best `DEPTH` scores outside the history (n_users,); 1 where it is not positive."""
-    at = entries(known)
-    kept = scores[at]
-    scores[at] = -np.inf
-    _, values = topk(scores, DEPTH)
-    scores[at] = kept
-    there = values > -np.inf
-    means = np.where(there, values, np.float32(0)).sum(axis=1, dtype=np.float64) / np.maximum(there.sum(axis=1), 1)
+    means = top_means(scores, known)
     return np.where(means > 0, means, 1.0).astype(np.float32)
-
-
-def entries(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), matrix.indices
 
 
 def _only(rows: sparse.csr_array, kept: NDArray[np.bool_]) -> sparse.csr_array:
