@@ -1,0 +1,144 @@
+"""What a dialect is: how the events of another system become records with canonical names.
+
+A dialect is a table (`sources`: where each canonical field is looked for) and two functions. What `records` makes of one
+input record goes through the same judgement as native input, so verdicts, types and the quarantine are as everywhere.
+
+Paths in `sources`, in the order tried; the first that leads to something (not null, not empty text) counts:
+
+- `properties.product_id`: the member of an object; a flat name that holds dots is found as it stands;
+- `items[].item_id`: the member of the element that is being read, where the list `items` becomes one record an element;
+- `=view`: the text `view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from persona_cli.events.judge import ASCII_BLANK, Rejected
+from persona_cli.events.mapping import json_type
+from persona_cli.events.opening import Format
+from persona_cli.events.schema import Kind
+
+Record = dict[str, Any]
+Sources = Mapping[str, tuple[str, ...]]
+
+__all__ = ["Dialect", "Dropped", "Record", "Rejected", "Sources", "elements", "numbered", "pick", "read", "unbatched",
+           "value_at", "without"]  # fmt: skip
+
+
+class Dropped(Exception):
+    """A record that is understood and holds nothing to keep; the message is the reason it is counted under."""
+
+
+def unbatched(record: Record) -> list[Any]:
+    """The records of a batch object `{"batch": […]}`; any other record stands for itself."""
+    batch = record.get("batch")
+    return batch if isinstance(batch, list) else [record]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One system's events. Modules of this package offer theirs as `DIALECTS`, other distributions as entry points.
+
+    `recognises` gets up to 100 first records (as they come from the file, after `unpack`) and says whether all of them
+    are of this dialect: strictly, by their keys, so that no native file and no other dialect's matches.
+
+    `records` makes of one record (after `unpack`) the native records it stands for: canonical names, flat, context
+    fields flat too, times as ISO text or whole numbers (s, ms, µs, ns by size), what has no canonical name in the object
+    `props`. `user_agent` and `ip` are passed on as they are; the door decides about them. It raises Rejected(reason) for
+    what cannot be read and Dropped(reason) for what holds nothing to keep, and must not change the record it is given.
+    """
+
+    name: str  # "segment"
+    about: str  # one line for --list-dialects
+    formats: tuple[Format, ...]
+    sources: Sources  # canonical field → paths; `records` reads it with `read`, docs/events.md prints it
+    recognises: Callable[[Sequence[Record]], bool]
+    records: Callable[[Record], list[Record]]
+    kind: Kind = "events"
+    # One record of the file → the records in it, each of which is counted, judged and quarantined by itself.
+    unpack: Callable[[Record], list[Any]] = unbatched
+    # Tables without a header row: the names of the columns, and what stands between the cells (default by format).
+    columns: tuple[str, ...] = ()
+    separator: str = ""
+    encoding: str = "utf-8"  # of tables of text; "latin-1" for old files
+    notes: tuple[str, ...] = ()  # what the table of fields cannot say; sentences for docs/events.md
+
+
+def value_at(record: Record, path: str) -> Any:
+    """What lies at a dotted path, None when nothing does (empty text is nothing).
+
+    Raises Rejected where the path leads through something that is not an object.
+    """
+    if (value := record.get(path)) is None and "." in path:
+        place: Any = record
+        keys = path.split(".")
+        for depth, key in enumerate(keys):
+            if place is None:
+                return None
+            if not isinstance(place, dict):
+                raise Rejected(f"{'.'.join(keys[:depth])}: expected an object, got {json_type(place)}")
+            place = place.get(key)
+        value = place
+    return None if isinstance(value, str) and not value.strip(ASCII_BLANK) else value
+
+
+def pick(record: Record, paths: Iterable[str], element: Record | None = None) -> Any:
+    """The first of `paths` that leads to something; `list[].name` is looked up in `element`."""
+    for path in paths:
+        if path.startswith("="):
+            return path[1:]
+        _, is_element, name = path.partition("[].")
+        if is_element:
+            value = None if element is None else value_at(element, name)
+        else:
+            value = value_at(record, path)
+        if value is not None:
+            return value
+    return None
+
+
+def read(sources: Sources, record: Record, element: Record | None = None) -> Record:
+    """The canonical fields of one record by the table `sources`; what is not there is left out."""
+    found = ((name, pick(record, paths, element)) for name, paths in sources.items())
+    return {name: value for name, value in found if value is not None}
+
+
+def elements(record: Record, path: str) -> list[Record]:
+    """The objects of the list at `path`, [] when there is none; raises Rejected for what is not a list of objects."""
+    found = value_at(record, path)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise Rejected(f"{path}: expected an array, got {json_type(found)}")
+    for element in found:
+        if not isinstance(element, dict):
+            raise Rejected(f"{path}: expected an array of objects, got {json_type(element)}")
+    return found
+
+
+def without(record: Record, paths: Iterable[str]) -> Record:
+    """A copy of the record less what lies at `paths` (dotted), less nulls and objects that this leaves empty."""
+    taken = set(paths)
+
+    def rest(place: Record, above: str) -> Record:
+        left: Record = {}
+        for key, value in place.items():
+            path = above + key
+            if value is None or path in taken:
+                continue
+            if isinstance(value, dict):
+                value = rest(value, path + ".")
+                if not value:
+                    continue
+            left[key] = value
+        return left
+
+    return rest(record, "")
+
+
+def numbered(event_id: Any, number: int) -> Any:
+    """The id of the `number`-th (from 0) record made of one event: ids stay unique, the first keeps its own."""
+    return event_id if not number or not isinstance(event_id, str | int) else f"{event_id}/{number}"
