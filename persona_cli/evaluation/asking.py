@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from persona_cli.evaluation.exams import Exam
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, rows_for, times_for
 from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
+from persona_cli.profiles.searches import recent_queries
 from persona_cli.workspace.settings import Settings
 
 
@@ -29,6 +30,8 @@ class Asked:
     """device, country: of the latest known event that has one (n_users)."""
     exclude: pl.DataFrame
     """user_id, item_id of pairs that no list may hold."""
+    queries: pl.Series | None = field(default=None, repr=False)
+    """What each searched for lately (`profiles.searches`), by known events (n_users,); None: nothing is known of it."""
 
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What a model with this vocabulary scores them from."""
@@ -38,7 +41,7 @@ class Asked:
             None if one is None else with_rows(one, self.places)
             for one in (times_for(self.matrix, vocabulary), dislikes_for(self.matrix, vocabulary, settings))
         )
-        return Histories(rows, events, self.context, times, dislikes)
+        return Histories(rows, events, self.context, times, dislikes, self.queries)
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What may not be shown: bool (n_users, n_items)."""
@@ -48,7 +51,15 @@ class Asked:
 def asked(exam: Exam, matrix: Interactions) -> Asked:
     """The users of an exam; `matrix` is of its known events."""
     users = exam.users
-    return Asked(users, matrix, positions(users, matrix.users), contexts(exam.known, users), exam.exclude)
+    context, queries = contexts(exam.known, users), searches(exam.known, users)
+    return Asked(users, matrix, positions(users, matrix.users), context, exam.exclude, queries)
+
+
+def searches(events: pl.DataFrame, users: pl.Series) -> pl.Series | None:
+    """Recent queries of each user (n_users,); None where no event has one."""
+    if "query" not in events.columns or events["query"].null_count() == events.height:
+        return None
+    return recent_queries(events, users)
 
 
 def contexts(events: pl.DataFrame, users: pl.Series) -> pl.DataFrame:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation import exams, segments
-from persona_cli.evaluation.asking import Asked, contexts
+from persona_cli.evaluation.asking import Asked, contexts, searches
 from persona_cli.evaluation.attributes import attributes
 from persona_cli.evaluation.beyond import Background, beyond
 from persona_cli.evaluation.coded import coded_lists, coded_pairs
@@ -250,10 +250,17 @@ def _now(
     users = matrix.users.gather(drawn(matrix.users))
     hidden = events.filter((pl.col("consumed") | pl.col("never")) & pl.col("item_id").is_not_null())
     pairs = hidden.join(users.to_frame(), on="user_id", how="semi").select("user_id", "item_id").unique()
-    roster = Asked(users, matrix, positions(users, matrix.users), contexts(events, users), pairs)
+    places, queries = positions(users, matrix.users), searches(events, users)
+    roster = Asked(users, matrix, places, contexts(events, users), pairs, queries)
     until = exams.after(events)
     never, popular = unavailable(home, until), _popular(home)
-    few = replace(roster, users=users[:_WARM_UP], places=roster.places[:_WARM_UP], context=roster.context[:_WARM_UP])
+    few = replace(
+        roster,
+        users=users[:_WARM_UP],
+        places=places[:_WARM_UP],
+        context=roster.context[:_WARM_UP],
+        queries=None if queries is None else queries[:_WARM_UP],
+    )
     lists, speeds = {}, []
     for one, recipe in zip(saved, wanted, strict=True):
         fill = None if isinstance(one.model, Popular | Layered) else popular

@@ -54,6 +54,7 @@ NEEDED = (
     "device",
     "country",
     "position",
+    "query",
     "strength",
     "never",
     "consumed",

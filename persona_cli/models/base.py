@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -70,17 +70,26 @@ class Histories:
     """Instant of the last event with each item, microseconds (UTC), the same pattern as `rows`; None: not known."""
     dislikes: sparse.csr_array | None = None
     """How far decayed strengths are below 0, clipped to [0, cap], float32 (n_users, n_items); None: no entry."""
+    queries: pl.Series | None = field(default=None, repr=False)
+    """Latest different search queries of each user, one a line, null without any: String (n_users,); None: nobody has
+    one, or they were not asked for. Personal: for the model alone, and not to be shown."""
 
     def over(self, columns: NDArray[np.int64], n_items: int) -> Histories:
         """The same users over another vocabulary: item j has column `columns[j]` there; -1: it has none."""
         times, dislikes = (
             None if one is None else with_columns(one, columns, n_items) for one in (self.times, self.dislikes)
         )
-        return Histories(with_columns(self.rows, columns, n_items), self.events, self.context, times, dislikes)
+        rows = with_columns(self.rows, columns, n_items)
+        return Histories(rows, self.events, self.context, times, dislikes, self.queries)
 
     def block(self, start: int, stop: int) -> Histories:
-        times, dislikes = (None if one is None else one[start:stop] for one in (self.times, self.dislikes))
-        return Histories(self.rows[start:stop], self.events[start:stop], self.context[start:stop], times, dislikes)
+        return self.chosen(slice(start, stop))
+
+    def chosen(self, users: slice | NDArray[np.int64]) -> Histories:
+        """Some of the users, by their rows."""
+        times, dislikes = (None if one is None else one[users] for one in (self.times, self.dislikes))
+        queries = None if self.queries is None else self.queries[users]
+        return Histories(self.rows[users], self.events[users], self.context[users], times, dislikes, queries)
 
 
 class Model(Protocol):
@@ -132,3 +141,27 @@ def parts_of(model: Model) -> Mapping[str, Model]:
 def reads_order(model: Model) -> bool:
     """Whether the model or one inside reads when things happened: `Histories.times`."""
     return bool(getattr(model, "ordered", False)) or any(reads_order(one) for one in parts_of(model).values())
+
+
+def reads_queries(model: Model) -> bool:
+    """Whether the model or one inside reads what users searched for: `Histories.queries`."""
+    return bool(getattr(model, "reads_queries", False)) or any(reads_queries(one) for one in parts_of(model).values())
+
+
+def known(model: Model, histories: Histories) -> NDArray[np.bool_]:
+    """Of which users the model knows something: an item of the history, or a word of a query (n_users,).
+
+    `histories` are over the vocabulary of the model.
+    """
+    told = np.diff(histories.rows.indptr) > 0
+    return told if histories.queries is None else told | _heard(model, histories.queries)
+
+
+def _heard(model: Model, queries: pl.Series) -> NDArray[np.bool_]:
+    """Which queries say something to the model or to one inside (n_users,)."""
+    heard = np.zeros(len(queries), dtype=bool)
+    if getattr(model, "reads_queries", False):
+        heard |= model.heard(queries) if hasattr(model, "heard") else queries.is_not_null().to_numpy()
+    for part in parts_of(model).values():
+        heard |= _heard(part, queries)
+    return heard

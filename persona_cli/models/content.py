@@ -37,7 +37,8 @@ class Content:
     b is a kind of description: category, tags, fifth of price, words of title and text (tf-idf), and an embedding where
     the catalogue has one; v_ib is the unit vector of item i in it, x_ui the strength of the history: Rocchio's profile
     (1971) without its negative part. What a user searched for is added to the profile of the words with the weight of
-    the mean item. An item without a description scores 0.
+    the mean item; somebody of whom nothing else is known is compared by these words alone. An item without a
+    description scores 0.
 
     "auto" weights follow from what users like together: of up to 2,000 users one liked item is held out, and w is the
     direction that tells it best from the items held out of the others, by its cosines in each block (Fisher's linear
@@ -47,6 +48,7 @@ class Content:
 
     name: ClassVar[str] = "content"
     exact: ClassVar[bool] = False
+    reads_queries: ClassVar[bool] = True
     items: pl.Series
     """Items of the catalogue and of the histories, sorted (n_items,)."""
     weights_: dict[str, float]
@@ -92,9 +94,13 @@ class Content:
         """Texts as unit vectors of the words that items are compared by: (n_texts, n_words)."""
         return self.descriptions_.words.vectors(texts)
 
+    def heard(self, queries: pl.Series) -> NDArray[np.bool_]:
+        """Which of the texts (nullable) have a word that items are compared by (n_texts,)."""
+        return np.asarray(np.diff(self.query(queries).indptr) > 0)
+
     def scores(self, histories: Histories) -> Floats:
         weights = np.array([self.weights_[block] for block in BLOCKS])
-        profiles = self._profiles(histories.rows, weights, getattr(histories, "queries", None))
+        profiles = self._profiles(histories.rows, weights, histories.queries)
         scores = _products(profiles, self.descriptions_.vectors)
         if self.weights_["embedding"] > 0:
             scores += _similar(histories.rows, self.descriptions_.embedding, self.weights_["embedding"])
@@ -125,6 +131,7 @@ class Content:
     ) -> sparse.csr_array:
         """Vectors of users in all blocks but the embedding, of length w_b in each or 0 (n_users, n_features)."""
         profiles = sparse.csr_array(rows @ self.descriptions_.vectors)
+        untold = np.diff(profiles.indptr) == 0  # of whom queries say all
         if queries is not None and queries.null_count() < len(queries):
             profiles = sparse.csr_array(_means(profiles, rows) + self._searched(queries))
         profiles.sort_indices()
@@ -133,7 +140,7 @@ class Content:
         squares = np.bincount(places, np.square(profiles.data, dtype=np.float64), profiles.shape[0] * len(BLOCKS))
         lengths = np.sqrt(squares)[places]
         scaled = np.divide(profiles.data, lengths, out=np.zeros(profiles.nnz), where=lengths > 0)
-        scaled *= weights[self.descriptions_.blocks[profiles.indices]]
+        scaled *= np.where(untold[users], 1.0, weights[self.descriptions_.blocks[profiles.indices]])
         return sparse.csr_array((scaled.astype(np.float32), profiles.indices, profiles.indptr), shape=profiles.shape)
 
     def _searched(self, queries: pl.Series) -> sparse.csr_array:

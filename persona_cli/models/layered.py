@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from persona_cli.models.base import Floats, Histories, Model, Training
+from persona_cli.models.base import Floats, Histories, Model, Training, known
 from persona_cli.models.popular import CELL, Popular
 from persona_cli.models.topk import topk
 from persona_cli.models.vocabulary import positions, union, with_columns
@@ -31,10 +31,11 @@ class Layered:
         score = w · s_individual / m_individual + (1 - w) · s_popular / m_popular - v · d · s_disliked / m_disliked
         w = n / (n + evidence) where the individual model says something, else 0;   v = n / (n + evidence)
 
-    n is the number of the user's events with an item; m is the mean of the user's own top 20 of that model, hidden
-    items left out. Where the individual model says nothing (no history, or none that it knows) w is 0, so a new user
-    gets the popular list. Items that the individual model does not cover keep their popular part. A pseudo-count prior
-    of strength `evidence`, as in empirical-Bayes shrinkage (Efron & Morris 1975). s_disliked are the individual model's
+    n is the number of the user's events with an item, of a user without any that of the recent queries; m is the mean
+    of the user's own top 20 of that model, hidden items left out. Where the individual model says nothing (no history
+    or search, or none that it knows) w is 0, so a new user gets the popular list. Items that the individual model does
+    not cover keep their popular part. A pseudo-count prior of strength `evidence`, as in empirical-Bayes shrinkage
+    (Efron & Morris 1975). s_disliked are the individual model's
     scores for what the user dislikes as if it was liked, so what goes with it comes later; d is the share of dislikes
     in all that the user felt of items (as in Rocchio's relevance feedback, 1971).
     """
@@ -101,9 +102,9 @@ class Layered:
         """w of each user (n_users,): 0 where the individual model knows none of the history."""
         if self.individual is None:
             return np.zeros(len(histories.events))
-        known = np.diff(self._own(histories).rows.indptr) > 0
-        events = histories.events.astype(np.float64)
-        return np.where(known, events / np.maximum(events + self.evidence_, 1e-300), 0.0)
+        events = _evidence(histories).astype(np.float64)
+        told = known(self.individual, self._own(histories))
+        return np.where(told, events / np.maximum(events + self.evidence_, 1e-300), 0.0)
 
     def save(self, folder: Path) -> None:
         """Nothing of its own: the parts are artifacts that the manifest names, the evidence is a setting."""
@@ -158,6 +159,14 @@ class Layered:
         for number in range(len(lists)):
             for user in order[bounds[number] : bounds[number + 1]]:
                 scores[user] += factors[user] * spread[number]
+
+
+def _evidence(histories: Histories) -> NDArray[np.int64]:
+    """Events with an item of each user; of those without any, what they searched for (n_users,)."""
+    if histories.queries is None:
+        return histories.events
+    searches = histories.queries.str.count_matches("\n", literal=True).cast(pl.Int64) + 1
+    return np.where(histories.events > 0, histories.events, searches.fill_null(0).to_numpy())
 
 
 def context_lists(popular: Popular, context: pl.DataFrame) -> tuple[Floats, NDArray[np.int64]]:

@@ -122,7 +122,7 @@ class Ranker:
             return scores
         for start in range(0, len(known), _BLOCK):
             rows = known[start : start + _BLOCK]
-            block = _chosen(histories, rows)
+            block = histories.chosen(rows)
             candidates, features = self.described(block, scores[rows], self.learned_.repeats)
             scores[rows] = _placed(scores[rows], candidates, trees.raw(features))
         return scores
@@ -231,11 +231,6 @@ def _placed(base: Floats, candidates: Candidates, raw: NDArray[np.float64]) -> F
     scores = np.asarray(rest * (_OUTSIDE * least / largest).astype(np.float32)[:, None], dtype=np.float32)
     scores[users, candidates.places[there]] = chances[there].astype(np.float32)
     return scores
-
-
-def _chosen(histories: Histories, rows: NDArray[np.int64]) -> Histories:
-    times, dislikes = (None if one is None else one[rows] for one in (histories.times, histories.dislikes))
-    return Histories(histories.rows[rows], histories.events[rows], histories.context[rows], times, dislikes)
 
 
 def _none(shape: tuple[int, ...]) -> sparse.csr_array:

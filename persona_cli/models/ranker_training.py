@@ -20,6 +20,7 @@ from persona_cli.models.pair_features import Candidates
 from persona_cli.models.preparing import prepare
 from persona_cli.models.trees import Trees, from_scikit_learn
 from persona_cli.models.vocabulary import positions
+from persona_cli.profiles.searches import recent_queries
 from persona_cli.workspace.settings import Settings
 
 LATER = 0.2
@@ -187,13 +188,14 @@ def histories_of(given: Lesson, rows: NDArray[np.int64], items: pl.Series) -> Hi
     known, settings = given.training.interactions, given.settings
     timed, disliked = times_for(known, items), dislikes_for(known, items, settings)
     assert given.training.events is not None
-    context = _contexts(given.training.events, known.users[rows])
+    events, users = given.training.events, known.users[rows]
     return Histories(
         rows_for(known, items, settings)[rows],
         known.events[rows],
-        context,
+        _contexts(events, users),
         None if timed is None else timed[rows],
         None if disliked is None else disliked[rows],
+        recent_queries(events, users) if "query" in events.columns else None,
     )
 
 

@@ -55,11 +55,11 @@ def user_key() -> pl.Expr:
 def signal_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
     """All events (before `as_of`) with their signals, one row an event, in no order.
 
-    Columns: user_id (the key), item_id (nullable), timestamp, event_type, value, device, country, position, strength
-    Int64 (thousandths), never, consumed Boolean.
+    Columns: user_id (the key), item_id (nullable), timestamp, event_type, value, device, country, position, query,
+    strength Int64 (thousandths), never, consumed Boolean.
     """
     events = scan_events(home, as_of).select(
-        user_key(), "item_id", "timestamp", "event_type", "value", "device", "country", "position"
+        user_key(), "item_id", "timestamp", "event_type", "value", "device", "country", "position", "query"
     )
     return with_signals(events, home.settings)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -22,6 +22,7 @@ from persona_cli.profiles import history as histories
 from persona_cli.profiles.buckets import buckets_of
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.read import contexts, stage_of
+from persona_cli.profiles.searches import recent_queries
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -44,6 +45,8 @@ class Audience:
     """device, country of each; null where unknown, and for the held out (n_users)."""
     holdout: NDArray[np.bool_]
     """Who gets the non-personalised list, whatever is known of them (n_users,)."""
+    queries: pl.Series | None = field(default=None, repr=False)
+    """What each searched for lately (`profiles.searches`), nothing of the held out (n_users,); None: not asked for."""
 
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What they are scored from; the held out as if nothing was known of them."""
@@ -53,7 +56,8 @@ class Audience:
             None if one is None else with_rows(one, places)
             for one in (times_for(self.matrix, vocabulary), dislikes_for(self.matrix, vocabulary, settings))
         )
-        return Histories(rows, np.where(self.holdout, 0, self.evidence), self.context, times, dislikes)
+        events = np.where(self.holdout, 0, self.evidence)
+        return Histories(rows, events, self.context, times, dislikes, self.queries)
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What they have consumed or never want to see, bool (n_users, n_items)."""
@@ -77,11 +81,13 @@ def audience(
     context: Mapping[str, str] | None = None,
     include_holdout: bool = False,
     ordered: bool = False,
+    queries: bool = False,
 ) -> Audience:
     """`users` (default: everyone with a profile) as they were before `as_of`; users of whom nothing is known too.
 
-    `context` replaces what is known of everybody's device or country; `ordered`: histories say when. MissingInput where
-    no user is known at all, UsageError for a context that popularity is not counted by.
+    `context` replaces what is known of everybody's device or country; `ordered`: histories say when;
+    `queries`: and what was searched for. MissingInput where no user is known at all, UsageError for a context that
+    popularity is not counted by.
     """
     for name in context or {}:
         if name not in CELL:
@@ -97,7 +103,8 @@ def audience(
     )
     # The non-personalised list is one for all: the context is part of what is measured against it.
     known = known.with_columns(pl.when(~pl.Series(held_out)).then(pl.col(CELL)).name.keep())
-    return Audience(chosen, matrix, positions(chosen, matrix.users), known, held_out)
+    searched = _searched(home, chosen, as_of, held_out) if queries else None
+    return Audience(chosen, matrix, positions(chosen, matrix.users), known, held_out, searched)
 
 
 def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
@@ -111,6 +118,13 @@ def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
         raise MissingInput(f"no user is known{when}", "persona ingest FILE")
     return users.sort()
+
+
+def _searched(home: Home, users: pl.Series, as_of: datetime | None, held_out: NDArray[np.bool_]) -> pl.Series:
+    """Recent queries of each user but the held out (n_users,)."""
+    events = scan_events(home, as_of).filter(pl.col("query").is_not_null())
+    found = recent_queries(events.select(histories.user_key(), "timestamp", "query"), users)
+    return found.to_frame().select(pl.when(~pl.Series(held_out)).then("queries")).to_series()
 
 
 def _history(home: Home, users: pl.Series | None, as_of: datetime | None) -> pl.DataFrame:

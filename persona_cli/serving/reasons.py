@@ -20,6 +20,7 @@ from persona_cli.workspace.settings import Settings
 
 MOST = 3
 """Own items named for one recommendation."""
+_MATCHES = "matches a recent search"
 
 
 class Reasons:
@@ -27,14 +28,16 @@ class Reasons:
 
     An own item j speaks for item i with x_j W_ji, where W is the weights of a model that is linear in the history
     (knn, ease), else what the model would say to somebody with j alone in the history. The largest positive of these
-    are named; where there is none, the item stands there by its popularity.
+    are named, and that the item matches a search where the searches alone would speak for it (their words are personal
+    and not repeated). Where there is none of this, the item stands there by its popularity.
     """
 
     def __init__(self, home: Home, saved: Saved, asked: Audience, settings: Settings) -> None:
         inside = saved.model.individual if isinstance(saved.model, Layered) else saved.model
         self.inside = None if isinstance(inside, Popular) else inside
         self.items = saved.model.items if inside is None else inside.items
-        self.rows = asked.histories(self.items, settings).rows
+        histories = asked.histories(self.items, settings)
+        self.rows, self.queries = histories.rows, histories.queries
         self.context = asked.context
         self.names = _names(home, self.items)
 
@@ -48,10 +51,12 @@ class Reasons:
             own, strengths = self.rows.indices[start:stop], self.rows.data[start:stop]
             entries = places[lists.places[number, :length]]
             speaks = self._speaks(own, strengths, entries)  # (n_own, n_entries)
+            searched = self._searched(user, entries)
             for column in range(length):
                 best = np.argsort(-speaks[:, column], kind="stable")[:MOST] if len(own) else np.zeros(0, dtype=np.int64)
                 named = [self.names[own[row]] for row in best if speaks[row, column] > 0]
-                told.append([f"goes with {name}" for name in named] or [self._popular(user)])
+                reasons = [f"goes with {name}" for name in named] + [_MATCHES] * bool(searched[column])
+                told.append(reasons or [self._popular(user)])
         return told
 
     def _speaks(
@@ -62,6 +67,18 @@ class Reasons:
         if self.inside is not None and len(own) and covered.any():
             speaks[:, covered] = _weights(self.inside, own)[:, entries[covered]] * strengths[:, None]
         return speaks
+
+    def _searched(self, user: int, entries: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the entries what the user searched for would speak for by itself (n_entries,)."""
+        found = np.zeros(len(entries), dtype=bool)
+        if self.inside is None or self.queries is None or self.queries[user] is None:
+            return found
+        none = np.zeros(0, dtype=np.int64)
+        nothing = sparse.csr_array((none.astype(np.float32), (none, none)), shape=(1, len(self.items)))
+        one = Histories(nothing, np.zeros(1, dtype=np.int64), _nowhere(1), queries=self.queries[user : user + 1])
+        covered = entries >= 0
+        found[covered] = self.inside.scores(one)[0, entries[covered]] > 0
+        return found
 
     def _popular(self, user: int) -> str:
         device, country = self.context.row(user)
@@ -76,9 +93,12 @@ def _weights(model: Model, own: NDArray[np.int32]) -> Floats:
         return weights
     n = len(own)
     alone = sparse.csr_array((np.ones(n, dtype=np.float32), (np.arange(n), own)), shape=(n, len(model.items)))
-    nowhere = pl.DataFrame([pl.Series(name, [None] * n, dtype=pl.String) for name in CELL])
     times = sparse.csr_array((np.zeros(n, dtype=np.int64), alone.indices, alone.indptr), shape=alone.shape)
-    return model.scores(Histories(alone, np.ones(n, dtype=np.int64), nowhere, times))
+    return model.scores(Histories(alone, np.ones(n, dtype=np.int64), _nowhere(n), times))
+
+
+def _nowhere(n: int) -> pl.DataFrame:
+    return pl.DataFrame([pl.Series(name, [None] * n, dtype=pl.String) for name in CELL])
 
 
 def _names(home: Home, items: pl.Series) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models import registry
-from persona_cli.models.base import reads_order
+from persona_cli.models.base import known, reads_order, reads_queries
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranking import Lists, Ranking, ranking
@@ -72,7 +72,8 @@ def recommend(
         )
     if users is None and isinstance(candidates, pl.DataFrame):
         users = candidates["user_id"]
-    asked = audience(home, users, as_of, context, include_holdout, reads_order(saved.model))
+    reads = {"ordered": reads_order(saved.model), "queries": reads_queries(saved.model)}
+    asked = audience(home, users, as_of, context, include_holdout, **reads)
     settings = saved.recipe(home.settings)
     popular, fill = _popular(home, saved)
     made = ranking(
@@ -114,7 +115,7 @@ def bases(saved: Saved, popular: str, asked: Audience, settings: Settings) -> pl
     if individual is None or saved.name == "popular":
         return pl.repeat(popular, len(asked.users), eager=True).alias("base")
     histories = asked.histories(saved.model.items, settings)
-    own = saved.model.weights(histories) > 0 if isinstance(saved.model, Layered) else np.diff(histories.rows.indptr) > 0
+    own = saved.model.weights(histories) > 0 if isinstance(saved.model, Layered) else known(saved.model, histories)
     personal = pl.DataFrame({"own": own})
     return personal.select(pl.when("own").then(pl.lit(individual)).otherwise(pl.lit(popular))).to_series().alias("base")
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from persona_cli.models import registry
-from persona_cli.models.base import reads_order
+from persona_cli.models.base import reads_order, reads_queries
 from persona_cli.models.ranking import model_scores
 from persona_cli.models.vocabulary import positions
 from persona_cli.serving.context import audience
@@ -34,7 +34,8 @@ def score(
     like others. An item that the model has never seen has no score (null): nothing can be said of it.
     """
     saved = registry.load_model(home, model)
-    asked = audience(home, pairs["user_id"], as_of, context, include_holdout, reads_order(saved.model))
+    reads = {"ordered": reads_order(saved.model), "queries": reads_queries(saved.model)}
+    asked = audience(home, pairs["user_id"], as_of, context, include_holdout, **reads)
     settings = saved.recipe(home.settings)
     histories, hidden = asked.histories(saved.model.items, settings), asked.excluded(saved.model.items)
     users = positions(pairs["user_id"], asked.users)

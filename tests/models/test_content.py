@@ -13,8 +13,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from persona_cli.errors import BadData, MissingInput
-from persona_cli.models.base import Histories, Training
+from persona_cli.models.base import Histories, Training, known
 from persona_cli.models.content import Content, discriminant
+from persona_cli.models.knn import Knn
+from persona_cli.models.layered import Layered
+from persona_cli.models.popular import CELL, Popular
+from persona_cli.models.vocabulary import positions
 
 TITLES = ["Taming late payers", "Late payers again", "The tame lion", "A lion for tea", "Tea and tea", "Tea late"]
 CATALOGUE = pl.DataFrame(
@@ -174,19 +178,12 @@ def test_a_search_points_to_what_it_names() -> None:
     assert np.flatnonzero(similar).tolist() == [2, 3]
 
 
-@dataclasses.dataclass(frozen=True)
-class Searching(Histories):
-    """Users of whom it is known what they searched for."""
-
-    queries: pl.Series | None = None
-
-
 def test_searches_join_the_profile_of_words() -> None:
     given = described(ENTRIES)
     model = Content(0, 0, 0, 1, 0).fit(given)
     who = asked(model, given)
     queries = pl.Series(["lion", None, "lion"])
-    scores = model.scores(Searching(who.rows, who.events, who.context, queries=queries))
+    scores = model.scores(dataclasses.replace(who, queries=queries))
     words = model.query(queries).toarray()
     vectors = model.descriptions_.vectors.toarray()[:, -words.shape[1] :]
     rows = who.rows.toarray()
@@ -195,6 +192,37 @@ def test_searches_join_the_profile_of_words() -> None:
     # Who searched and has no described item in the history is scored too; who did not is scored as before.
     assert scores[2].argmax() in (2, 3)
     assert np.allclose(scores[1], model.scores(who)[1], atol=1e-6)
+
+
+def test_who_only_searched_is_compared_by_words_whatever_words_weigh_besides() -> None:
+    given = described(ENTRIES)
+    model = Content(1, 1, 0, 0, 0).fit(given)
+    who = dataclasses.replace(asked(model, given), queries=pl.Series([None, "lion", "lion"]))
+    scores = model.scores(who)
+    # User 2 likes an item without a description, so only the search is known.
+    assert np.flatnonzero(scores[2]).tolist() == [2, 3]
+    assert np.allclose(scores[:2], model.scores(asked(model, given))[:2], atol=1e-6)
+
+
+def test_what_a_model_knows_of_users_is_their_items_and_the_words_it_has() -> None:
+    given = described(ENTRIES)
+    model = Content().fit(given)
+    nothing = asked(model, given).rows[[0, 0, 0, 0]] * 0
+    nothing.eliminate_zeros()
+    context = pl.DataFrame({"device": [None] * 4, "country": [None] * 4}, schema=dict.fromkeys(CELL, pl.String))
+    queries = pl.Series(["lion", "zebra", None, "zebra\nlate payers\nlion"])
+    who = Histories(nothing, np.zeros(4, dtype=np.int64), context, queries=queries)
+    assert known(model, who).tolist() == [True, False, False, True]
+    around = Layered(Popular(), model, 1.0)
+    around.popular.fit(given)
+    # A query weighs as much as an event where there is none.
+    assert around.joined().weights(who.over(*_over(model.items, around.items))).tolist() == [0.5, 0.0, 0.0, 0.75]
+    other = Layered(around.popular, Knn().fit(given), 1.0).joined()
+    assert not other.weights(who.over(*_over(model.items, other.items))).any(), "knn reads no queries"
+
+
+def _over(of: pl.Series, vocabulary: pl.Series) -> tuple[np.ndarray, int]:
+    return positions(vocabulary, of), len(vocabulary)
 
 
 @pytest.mark.parametrize("catalogue", [None, CATALOGUE.clear()])
