@@ -1,7 +1,7 @@
 """What a dialect is: how the events of another system become records with canonical names.
 
-A dialect is a table (`sources`: where each canonical field is looked for) and two functions. What `records` makes of one
-input record goes through the same judgement as native input, so verdicts, types and the quarantine are as everywhere.
+A dialect is a table (`sources`: where each canonical field is looked for) and two functions. What `records` makes of
+one input record goes through the same judgement as native input: verdicts, types and quarantine are as everywhere.
 
 Paths in `sources`, in the order tried; the first that leads to something (not null, not empty text) counts:
 
@@ -46,9 +46,10 @@ class Dialect:
     are of this dialect: strictly, by their keys, so that no native file and no other dialect's matches.
 
     `records` makes of one record (after `unpack`) the native records it stands for: canonical names, flat, context
-    fields flat too, times as ISO text or whole numbers (s, ms, µs, ns by size), what has no canonical name in the object
-    `props`. `user_agent` and `ip` are passed on as they are; the door decides about them. It raises Rejected(reason) for
-    what cannot be read and Dropped(reason) for what holds nothing to keep, and must not change the record it is given.
+    fields flat too, times as ISO text or whole numbers (s, ms, µs, ns by size), what has no canonical name in the
+    object `props`. `user_agent` and `ip` are passed on as they are; the door decides about them. It raises
+    Rejected(reason) for what cannot be read and Dropped(reason) for what holds nothing to keep, and must not change the
+    record it is given.
     """
 
     name: str  # "segment"
@@ -91,10 +92,8 @@ def pick(record: Record, paths: Iterable[str], element: Record | None = None) ->
         if path.startswith("="):
             return path[1:]
         _, is_element, name = path.partition("[].")
-        if is_element:
-            value = None if element is None else value_at(element, name)
-        else:
-            value = value_at(record, path)
+        place = element if is_element else record
+        value = None if place is None else value_at(place, name if is_element else path)
         if value is not None:
             return value
     return None
