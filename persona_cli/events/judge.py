@@ -239,10 +239,14 @@ def _text(spec: Field, raw: Any, rules: Rules) -> str | None:
         text = raw
     elif isinstance(raw, int) and not isinstance(raw, bool):
         text = str(raw)
+    elif spec.transient:
+        text = json_text(raw)
     else:
         raise Rejected(f"{spec.name}: expected text, got {json_type(raw)}")
     if not text.strip(ASCII_BLANK):
         return None
+    if spec.transient:  # never stored, so nothing about it is a reason to turn the record away
+        return text
     if spec.name in ID_FIELDS and len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
         raise Rejected(f"{spec.name}: longer than {MAX_ID_BYTES:,} bytes")
     if not text.isprintable() and (_CONTROL if spec.name in ID_FIELDS else _CONTROL_BUT_SPACE).search(text):

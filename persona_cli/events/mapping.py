@@ -6,12 +6,12 @@ record the constant `text` (`event_type==purchase`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
 from persona_cli.errors import BadData, UsageError, nearest
-from persona_cli.events.schema import FIELDS, KEY, Kind
+from persona_cli.events.schema import FIELDS, KEY, Field, Kind
 
 Path = tuple[str, ...]
 # Nested keys of the input; a leaf holds the canonical names read from it.
@@ -99,8 +99,7 @@ def resolve(kind: Kind, present: Collection[Path], flags: Sequence[str], *, nest
         natives = (spec.native_path, (spec.name,), ("context." + spec.name,))
         chosen = next((path for path in natives if path in seen and path not in taken), None)
         if chosen is None:
-            aliases: Iterable[Path] = ((alias,) for alias in spec.aliases)
-            chosen = next((path for path in aliases if path in seen and path not in taken), None)
+            chosen = next((path for path in _aliases(spec) if path in seen and path not in taken), None)
             if chosen is not None:
                 guessed.append(spec.name)
         if chosen is not None:
@@ -117,6 +116,13 @@ def resolve(kind: Kind, present: Collection[Path], flags: Sequence[str], *, nest
     if seen:
         _require(mapping, seen)
     return mapping
+
+
+def _aliases(spec: Field) -> Iterator[Path]:
+    for alias in spec.aliases:
+        yield (alias,)
+        if spec.context:
+            yield from (("context", alias), ("context." + alias,))
 
 
 def _exist(given: dict[str, Path], seen: set[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,12 +25,16 @@ ARROW_TYPES: dict[Type, pa.DataType] = {
 
 @dataclass(frozen=True)
 class Field:
-    """One canonical column: its type, whether it lives under `context` in native JSON, and accepted aliases."""
+    """One canonical column: its type, whether it lives under `context` in native JSON, and accepted aliases.
+
+    A transient one is read and never stored: `events/door.py` takes from it what may be kept.
+    """
 
     name: str
     type: Type = "text"
     context: bool = False
     aliases: tuple[str, ...] = ()
+    transient: bool = False
 
     @property
     def native_path(self) -> tuple[str, ...]:
@@ -39,6 +44,10 @@ class Field:
 _USER = ("userId", "userid", "USER_ID", "uid", "visitorid", "visitorId", "customer_id", "CustomerID", "user")
 _ITEM = ("itemId", "itemid", "ITEM_ID", "movieId", "product_id", "productId", "sku", "content_id", "item")
 _TIME = ("time", "ts", "TIMESTAMP", "event_time", "eventTime", "created_at", "datetime", "date")
+_AGENT = ("userAgent", "useragent", "ua", "http_user_agent")
+_ADDRESS = (
+    "ip_address", "ipAddress", "client_ip", "clientIp", "remote_addr", "remoteAddr", "x-forwarded-for", "user_ipaddress",
+)  # fmt: skip
 _ACCOUNT = ("accountId", "ACCOUNT_ID", "company_id", "org_id", "organization_id", "workspace_id")
 
 EVENTS: tuple[Field, ...] = (
@@ -69,6 +78,8 @@ EVENTS: tuple[Field, ...] = (
     Field("tz", context=True),
     Field("campaign", context=True),
     Field("consent", context=True),
+    Field("user_agent", context=True, aliases=_AGENT, transient=True),
+    Field("ip", context=True, aliases=_ADDRESS, transient=True),
 )
 ITEMS: tuple[Field, ...] = (
     Field("item_id", aliases=("id", *_ITEM)),
@@ -113,14 +124,23 @@ ID_FIELDS = frozenset(
 
 
 def judged_schema(kind: Kind) -> pa.Schema:
-    """Arrow schema of rows that passed judgement, before ids are given and bookkeeping columns added."""
-    fields = [pa.field(field.name, ARROW_TYPES[field.type]) for field in FIELDS[kind]]
-    return pa.schema([*fields, pa.field("props", pa.string())])
+    """Arrow schema of rows that passed judgement, before ids are given; transient columns included."""
+    return _columns(FIELDS[kind])
+
+
+def kept_schema(kind: Kind) -> pa.Schema:
+    """Arrow schema of rows that are through the door, before bookkeeping columns are added."""
+    return _columns([field for field in FIELDS[kind] if not field.transient])
+
+
+def _columns(fields: Sequence[Field]) -> pa.Schema:
+    columns = [pa.field(field.name, ARROW_TYPES[field.type]) for field in fields]
+    return pa.schema([*columns, pa.field("props", pa.string())])
 
 
 def stored_schema(kind: Kind) -> pa.Schema:
     """Arrow schema of the Delta table of `kind`."""
-    schema = judged_schema(kind)
+    schema = kept_schema(kind)
     schema = schema.append(pa.field("source", pa.string())).append(pa.field("ingested_at", UTC_MICROSECONDS))
     return schema.append(pa.field("month", pa.string())) if kind == "events" else schema
 

@@ -33,7 +33,7 @@ from persona_cli.events.dedupe import (
     keys_of,
     number_occurrences,
 )
-from persona_cli.events.schema import UTC_MICROSECONDS, judged_schema, stored_schema
+from persona_cli.events.schema import UTC_MICROSECONDS, kept_schema, stored_schema
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
@@ -51,7 +51,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Every id and nearly every time is there once; nobody looks for a file by its other columns.
 _DICTIONARIES = [name for name in stored_schema("events").names if name not in ("event_id", "timestamp", "ingested_at")]
 _STATISTICS = ["timestamp", "ingested_at"]
-_CONTENT = judged_schema("events").names
+_CONTENT = kept_schema("events").names
 
 
 def scan_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:

@@ -15,7 +15,7 @@ from persona_cli.events.dedupe import numbered
 from persona_cli.events.ids import event_id
 from persona_cli.events.judge import Rules, judge
 from persona_cli.events.mapping import resolve
-from persona_cli.events.schema import EVENTS
+from persona_cli.events.schema import kept_schema
 from persona_cli.events.store import scan_events
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -84,7 +84,7 @@ class Oracle:
         return accepted, duplicates, replaced
 
     def rows(self) -> list[tuple[Any, ...]]:
-        names = [*(field.name for field in EVENTS), "props"]
+        names = kept_schema("events").names
         return sorted(
             ((month, identity, *(row[name] for name in names)) for (month, identity), row in self.table.items()),
             key=lambda row: row[:2],
@@ -92,4 +92,4 @@ class Oracle:
 
 
 def comparable(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
-    return frame.select("month", pl.col("event_id").alias("id"), *(field.name for field in EVENTS), "props").rows()
+    return frame.select("month", pl.col("event_id").alias("id"), *kept_schema("events").names).rows()
