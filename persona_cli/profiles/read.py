@@ -16,6 +16,7 @@ from persona_cli.events.catalogue import current
 from persona_cli.events.store import scan_events
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
+from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace import tables
@@ -40,7 +41,7 @@ def profile(home: Home, user: str, as_of: datetime | None = None, top: int = 10)
     if not events.height:
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
         raise MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
-    row = folding.fold_users(events, home.settings.number("profiles.session_gap_minutes"))
+    row = folding.fold_users(events, FoldRules.of(home.settings)).select(folding.SHOWN)
     found: dict[str, Any] = row.with_columns(_derived(home, row["user_id"])).row(0, named=True)
     found["types"] = {entry["event_type"]: entry["n"] for entry in found["types"]}
     found["devices"] = {entry["device"]: entry["n"] for entry in found["devices"]}
@@ -68,7 +69,7 @@ def profile(home: Home, user: str, as_of: datetime | None = None, top: int = 10)
 
 def profiles(home: Home, categories: bool = True) -> pl.LazyFrame:
     """The profiles table with stage, holdout and (unless refused) preferred_category, in no order."""
-    rows = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).drop("bucket").collect()
+    rows = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select(folding.SHOWN).collect()
     derived = rows.with_columns(_derived(home, rows["user_id"]))
     if categories:
         derived = derived.join(preferred_categories(home), "user_id", "left")

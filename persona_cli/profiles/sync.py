@@ -24,6 +24,7 @@ from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.buckets import Load, buckets_of, shared_out
 from persona_cli.profiles.coding import Coded
+from persona_cli.profiles.folds.part import RULE_SETTINGS, FoldRules
 from persona_cli.profiles.signals import FOLD_VERSION, coded_signals, signals_digest
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home
@@ -99,7 +100,7 @@ def _history_digest(settings: Settings) -> str:
 
 
 def _profiles_digest(settings: Settings) -> str:
-    own = f"{FOLD_VERSION} {settings.digest(['profiles.session_gap_minutes'])}"
+    own = f"{FOLD_VERSION} {folding.SCHEMA} {settings.digest(RULE_SETTINGS)}"
     return f"{hashlib.sha256(own.encode()).hexdigest()}/{settings.whole('profiles.buckets')}"
 
 
@@ -171,7 +172,7 @@ def _rebuild(home: Home, events: Table, history: Table | None, profiles: Table |
             if history is not None:
                 _write(history, _history_of(part, home.settings), bucket, history_files)
             if profiles is not None:
-                _write(profiles, folding.fold_coded(part, _gap(home)), bucket, profile_files)
+                _write(profiles, folding.fold_coded(part, FoldRules.of(home.settings)), bucket, profile_files)
             return part.rows["user_id"].n_unique()
 
         users = sum(_in_threads(home, build, shared))
@@ -228,7 +229,7 @@ def _refold(home: Home, events: Table, profiles: Table, plan: _Plan) -> int:
     with _written(profiles) as add, shared_out(home, theirs, folding.TEXTS, _buckets(home)) as shared:
 
         def replace(bucket: int, load: Load) -> int:
-            rows = folding.fold_coded(load(), _gap(home))
+            rows = folding.fold_coded(load(), FoldRules.of(home.settings))
             files = present.get(bucket, [])
             others = profiles.scan(files).drop("bucket").collect()
             gone = touched.filter(buckets == bucket).to_frame()
@@ -307,7 +308,3 @@ def _files_by_bucket(table: Table) -> dict[int, list[File]]:
 
 def _buckets(home: Home) -> int:
     return home.settings.whole("profiles.buckets")
-
-
-def _gap(home: Home) -> float:
-    return home.settings.number("profiles.session_gap_minutes")

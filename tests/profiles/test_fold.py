@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import Event, at, frame
 
-from persona_cli.profiles.fold import COLUMNS, NEEDED, SCHEMA, fold_users
+from persona_cli.profiles.fold import NEEDED, SCHEMA, SHOWN, fold_users
+from persona_cli.profiles.folds.part import MINUTE, FoldRules
 
 
 def folded(events: Sequence[Event], gap: float = 30.0) -> pl.DataFrame:
     keyed = frame(events).with_columns(user_id=pl.coalesce("user_id", "anon_id")).select(NEEDED)
-    return fold_users(keyed, gap)
+    return fold_users(keyed, FoldRules(round(gap * MINUTE)))
 
 
 def one(*events: Event, gap: float = 30.0) -> dict[str, Any]:
@@ -29,8 +30,9 @@ def one(*events: Event, gap: float = 30.0) -> dict[str, Any]:
 @settings(max_examples=150, deadline=None)
 @given(strategies.events, st.sampled_from((0.5, 30.0, 90.0)))
 def test_equals_the_plain_fold(events: list[Event], gap: float) -> None:
-    expected = pl.DataFrame(oracle.profiles(events, gap), schema=folded([]).schema) if events else folded([])
-    assert folded(events, gap).equals(expected.select(COLUMNS))
+    schema = folded([]).select(SHOWN).schema
+    expected = pl.DataFrame(oracle.profiles(events, gap), schema=schema)
+    assert folded(events, gap).select(SHOWN).equals(expected)
 
 
 @settings(max_examples=50, deadline=None)

@@ -13,7 +13,7 @@ from stored import START, Event, add, at, with_settings
 
 from persona_cli.errors import MissingInput
 from persona_cli.events.schema import stored_schema
-from persona_cli.profiles.fold import COLUMNS, LATEST
+from persona_cli.profiles.fold import LATEST, SHOWN
 from persona_cli.profiles.read import contexts, preferred_categories, profile, profiles
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import tables
@@ -103,8 +103,8 @@ def test_the_table_and_the_page_say_the_same(make_home: Any, events: list[Event]
     for row in profiles(home).collect().iter_rows(named=True):
         one = profile(home, row["user_id"])
         counted = {name: {e[key]: e["n"] for e in row[name]} for name, key in _COUNTED.items()}
-        assert {name: one[name] for name in (*COLUMNS, "stage", "holdout")} == {
-            **{name: row[name] for name in (*COLUMNS, "stage", "holdout")},
+        assert {name: one[name] for name in (*SHOWN, "stage", "holdout")} == {
+            **{name: row[name] for name in (*SHOWN, "stage", "holdout")},
             **counted,
         }
     context = contexts(home, profiles(home).sort("user_id").collect()["user_id"])

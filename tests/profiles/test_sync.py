@@ -46,14 +46,14 @@ def expected(home: Home, events: Sequence[Event]) -> tuple[pl.DataFrame, pl.Data
         settings.texts("recommend.consumed_by"),
     )
     people = oracle.profiles(events, settings.number("profiles.session_gap_minutes"))
-    frame = pl.DataFrame(people, schema=fold.NOBODY.schema) if people else fold.NOBODY
-    return pl.DataFrame(rows, schema=history(home).schema, orient="row"), frame.select(fold.COLUMNS)
+    shown = pl.DataFrame(people, schema=fold.NOBODY.select(fold.SHOWN).schema)
+    return pl.DataFrame(rows, schema=history(home).schema, orient="row"), shown
 
 
 def assert_follows(home: Home, events: Sequence[Event]) -> None:
     rows, people = expected(home, events)
     assert history(home).equals(rows)
-    assert profiles(home).drop("bucket").equals(people)
+    assert profiles(home).select(fold.SHOWN).equals(people)
 
 
 @PATIENT
