@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -22,12 +22,15 @@ from persona_cli.models.layered import Layered, context_lists
 from persona_cli.models.popular import Popular
 from persona_cli.models.topk import Positions, topk
 from persona_cli.models.vocabulary import pair_matrix, positions, union
+from persona_cli.models.wishes import Rows, Wished, Wishes
 from persona_cli.workspace.settings import Settings
 
 # Dense weights are read once a block, whatever its size.
 _LARGEST_BLOCK = 2048
 # Bytes that a user's row takes for each item at the most: scores, their mask, the popular part, a partition.
 _BYTES_A_CELL = 20
+# Scores of a block at the most, 128 MiB: beyond, memory that is new to the process costs more than the products.
+_BLOCK_CELLS = 1 << 25
 # A filled entry stays strictly below what the model itself has chosen.
 _BELOW = np.float32(0.999)
 _LIST = {"user_id": pl.String, "item_id": pl.String, "rank": pl.Int64, "score": pl.Float64}
@@ -49,6 +52,14 @@ class Asked(Protocol):
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What may not be in their lists, bool (n_users, n_items)."""
         ...
+
+
+@runtime_checkable
+class Wishing(Protocol):
+    """Users asked who may have said what they want more and less of."""
+
+    @property
+    def wishes(self) -> Wishes | None: ...
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,8 @@ def ranking(
     block   users a block; default: by compute.memory_gb
     relevant    pairs (user_id, item_id) to be counted among what ties with the last entry; None: no ties are looked for
 
-    Whatever is given, excluded items are in no list.
+    Whatever is given, excluded items and those of topics that the user has blocked are in no list. What the users said
+    (`models.wishes`) lowers and raises scores at the end, those of the popular part too.
     """
     vocabulary = _vocabulary(model, fill, only)
     threads = settings.whole("compute.threads") or os.cpu_count() or 1
@@ -220,15 +232,22 @@ class _Task:
         self.fill_places = None if fill is None else positions(fill.items, vocabulary)
         self.relevant = None if relevant is None else pair_matrix(relevant, asked.users, vocabulary)
         self.relevant_here = None if relevant is None else pair_matrix(relevant, asked.users, model.items)
+        wishes = asked.wishes if isinstance(asked, Wishing) else None
+        self.wished = None if wishes is None else wishes.over(vocabulary, settings)
+        self.wished_here = None if wishes is None else wishes.over(model.items, settings)
 
     def __call__(self, start: int, stop: int) -> Lists:
         part, users = self.histories.block(start, stop), np.arange(start, stop)
-        scores = model_scores(self.model, part, self.hidden[start:stop])
+        hidden = hidden_now(self.hidden, self.wished_here, slice(start, stop))
+        scores = model_scores(self.model, part, hidden, spared_now(self.wished_here, slice(start, stop)))
         if self.candidates:
             full = self._spread(scores, part.context)
+            self._adjust(full, users)
             self._close(full, users)
             return Lists(start, *self._best(full, users, self.k, self.relevant))
-        _hide(scores, self.hidden[start:stop])
+        if self.fill is None and self.wished_here is not None:
+            self.wished_here.adjust(scores, slice(start, stop), part.events)
+        _hide(scores, hidden)
         scores[:, self.closed_here] = -np.inf
         found = self._best(scores, users, self.k, self.relevant_here)
         if self.fill is None:
@@ -243,11 +262,14 @@ class _Task:
             short = np.flatnonzero(own.scores[:, -1] <= 0) if width else np.zeros(0, dtype=np.int64)
         else:
             short = np.arange(n_users)
+        if self.wished is not None:
+            short = np.union1d(short, np.flatnonzero(self.wished.moves(slice(start, start + n_users))))
         places = np.zeros((n_users, width), dtype=np.int64)
         found = np.full((n_users, width), -np.inf, dtype=np.float32)
         places[:, :there], found[:, :there] = own.places, own.scores
         if len(short):
             full = self._spread(scores[short], context[short])
+            self._adjust(full, start + short)
             self._close(full, start + short)
             anew = self._best(full, start + short, width, self.relevant)
             places[short], found[short] = anew.places, anew.scores
@@ -288,17 +310,34 @@ class _Task:
                 full[row, silent] = least[row] * ratio[which[row], silent]
         return full
 
-    def _close(self, full: Floats, users: Any) -> None:
+    def _adjust(self, full: Floats, users: NDArray[np.int64]) -> None:
+        """Lower and raise what the users said; `users`: the rows' positions among the users asked."""
+        if self.wished is not None:
+            self.wished.adjust(full, users, self.histories.events[users])
+
+    def _close(self, full: Floats, users: NDArray[np.int64]) -> None:
         """Put -inf where an item may not be shown; `users`: the rows' positions among the users asked."""
-        _hide(full, self.excluded[users])
+        _hide(full, hidden_now(self.excluded, self.wished, users))
         full[:, self.closed] = -np.inf
         if self.allowed is not None:
             full[~self.allowed[users].toarray()] = -np.inf
 
 
-def model_scores(model: Model, histories: Histories, hidden: sparse.csr_array) -> Floats:
-    """Scores (n_users, n_items), writable; only a layered model's scale depends on what is hidden."""
-    scores = model.scores(histories, hidden) if isinstance(model, Layered) else model.scores(histories)
+def hidden_now(excluded: sparse.csr_array, wished: Wished | None, rows: Rows) -> sparse.csr_array:
+    """What these of the users asked may not be shown: excluded, or of a blocked topic; bool (n_rows, n_items)."""
+    hidden = excluded[rows]
+    return hidden if wished is None else sparse.csr_array(hidden + wished.hidden(rows)).astype(bool)
+
+
+def spared_now(wished: Wished | None, rows: Rows) -> sparse.csr_array | None:
+    return None if wished is None else wished.spared(rows)
+
+
+def model_scores(
+    model: Model, histories: Histories, hidden: sparse.csr_array, spared: sparse.csr_array | None = None
+) -> Floats:
+    """Scores (n_users, n_items), writable; only a layered model's depend on what is hidden, and spares items."""
+    scores = model.scores(histories, hidden, spared) if isinstance(model, Layered) else model.scores(histories)
     return scores if scores.flags.writeable else scores.copy()
 
 
@@ -332,7 +371,7 @@ def _vocabulary(model: Model, fill: Popular | None, only: pl.Series | pl.DataFra
 
 def _block_size(n_items: int, threads: int, memory_gb: float) -> int:
     fits = int(memory_gb * 2**30 / 2 / (threads * max(n_items, 1) * _BYTES_A_CELL))
-    return max(1, min(_LARGEST_BLOCK, fits))
+    return max(1, min(_LARGEST_BLOCK, fits, _BLOCK_CELLS // max(n_items, 1)))
 
 
 def _hide(scores: Floats, hidden: sparse.csr_array) -> None:
