@@ -78,8 +78,14 @@ class Layered:
             self._columns = positions(self.items, self.individual.items)  # (n_items,), -1: not covered
         return self
 
-    def scores(self, histories: Histories, hidden: sparse.csr_array | None = None) -> Floats:
-        """Scores (n_users, n_items); `hidden` (same shape) marks items that cannot be shown: they set no scale."""
+    def scores(
+        self, histories: Histories, hidden: sparse.csr_array | None = None, spared: sparse.csr_array | None = None
+    ) -> Floats:
+        """Scores (n_users, n_items); `hidden` (same shape) marks items that cannot be shown: they set no scale.
+
+        `spared` (same shape) marks items that dislikes do not lower: what the user wants less of by name is lowered
+        for that elsewhere (`models.wishes`), and counts once. What goes with it is lowered here.
+        """
         n_users, n_items = len(histories.events), len(self.items)
         hidden = sparse.csr_array((n_users, n_items), dtype=bool) if hidden is None else hidden
         weights = self.weights(histories)
@@ -94,7 +100,7 @@ class Layered:
             else:
                 scores[:, self._places] = own
         if self.individual is not None and histories.dislikes is not None:
-            self._take_disliked(scores, histories)
+            self._take_disliked(scores, histories, spared)
         self._add_popular(scores, 1.0 - weights, histories.context, hidden)
         return scores
 
@@ -129,7 +135,7 @@ class Layered:
             return histories
         return histories.over(self._columns, len(self.individual.items))
 
-    def _take_disliked(self, scores: Floats, histories: Histories) -> None:
+    def _take_disliked(self, scores: Floats, histories: Histories, spared: sparse.csr_array | None) -> None:
         """Take from `scores` (n_users, n_items) what goes with that which the user dislikes."""
         own = self._own(histories)
         assert own.dislikes is not None and self.individual is not None
@@ -140,6 +146,8 @@ class Layered:
         felt = Histories(own.dislikes[users], own.events[users], own.context[users])
         disliked = np.maximum(self.individual.scores(felt), 0.0)
         scale = top_means(disliked, own.rows[users].astype(bool))
+        if spared is not None:
+            disliked[entries(with_columns(spared, self._columns, len(self.individual.items))[users])] = 0
         events = own.events[users].astype(np.float64)
         weights = events / np.maximum(events + self.evidence_, 1e-300) * against[users] / (against + for_)[users]
         disliked *= np.divide(weights, scale, out=np.zeros_like(scale), where=scale > 0).astype(np.float32)[:, None]

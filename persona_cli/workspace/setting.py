@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from persona_cli.workspace.expressions import parse_condition
 
-Kind = Literal["text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "any"]
+Kind = Literal["text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "survey", "any"]
 _DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
@@ -36,7 +36,7 @@ class Setting:
 
     @property
     def is_table(self) -> bool:
-        return self.kind == "strengths"
+        return self.kind in ("strengths", "survey")
 
 
 def seconds(text: str) -> float:
@@ -63,6 +63,8 @@ def checked(setting: Setting, value: Any) -> Any:
         return _several(setting, value)
     if kind == "strengths":
         return _strengths(value)
+    if kind == "survey":
+        return _survey(value)
     if not isinstance(value, str):
         raise ValueError(f"one of {', '.join(setting.words)}" if setting.words else "a text in quotes")
     if kind == "duration":
@@ -136,6 +138,34 @@ def strength(key: str, entry: Any) -> float | str:
     if not number or not abs(entry) <= 1e6:
         raise ValueError(f'a number from -1000000 to 1000000 or "never" for {key!r}')
     return float(entry)
+
+
+def _survey(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("sections of questions, such as [survey.taste]")
+    return {str(name): question(str(name), asked) for name, asked in value.items()}
+
+
+def question(name: str, asked: Any) -> dict[str, Any]:
+    """One `[survey.NAME]`: {"text": str, "answers": {answer: {"categories": [...], "tags": [...]}}}."""
+    if not isinstance(asked, Mapping) or not set(asked) <= {"text", "answers"} or not asked.get("answers"):
+        raise ValueError(f"text and answers, and nothing else, for the question {name!r}")
+    text, answers = asked.get("text", name), asked["answers"]
+    if not isinstance(text, str) or not isinstance(answers, Mapping):
+        raise ValueError(
+            f"a text, and answers.NAME = {{ categories = [...], tags = [...] }}, for the question {name!r}"
+        )
+    found: dict[str, Any] = {}
+    for answer, names in answers.items():
+        lists: dict[str, Any] = dict(names) if isinstance(names, Mapping) else {"": None}
+        if not set(lists) <= {"categories", "tags"} or not all(_are_texts(entry) for entry in lists.values()):
+            raise ValueError(f'categories = ["name"], tags = ["name"] or both for the answer {answer!r} of {name!r}')
+        found[str(answer)] = {kind: list(lists.get(kind, ())) for kind in ("categories", "tags")}
+    return {"text": text, "answers": found}
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(entry, str) and entry for entry in value)
 
 
 def _zone(name: str) -> None:

@@ -52,11 +52,34 @@ FIELDS = (
     pa.field("_answers", _SETTING),
 )
 NEEDED = ("event_type", "item_id", "value", "said", "reacted")
-"""`said` and `reacted` are made of stored columns: `profiles.preferences.derived`."""
+"""`said` and `reacted` are made of stored columns: `derived`."""
 TEXTS = ("event_type", "item_id", "said")
 _SUMS = ("ratings", "thumbs_up", "thumbs_down", "reactions", "_rating_sum", "_rating_squares")
 _LATEST = {"_saves": "on", "_blocks": "on", "_preferences": "value", "_answers": "value"}
 _TYPE = {field.name: field.type for field in FIELDS}
+
+
+def derived() -> dict[str, pl.Expr]:
+    """`said` and `reacted` of an event, made of the stored columns `event_type, target, value, props, decision_id`.
+
+    said: the topic of a block, unblock or show_less; the key, APART and the value of a preference or an answer: `value`
+    (`answer`) of the props, lists as JSON, else the number in `value`. Null for all other events. reacted: whether a
+    reaction names a decision.
+    """
+    kind = pl.col("event_type")
+    number = pl.col("value")
+    plain = pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False).cast(pl.String))
+    number_text = plain.otherwise(number.cast(pl.String))
+    told = [pl.col("props").str.json_path_match(f"$.{name}") for name in ("answer", "value")]
+    value = pl.coalesce(*told, number_text)
+    said = (
+        pl.when(kind.is_in([BLOCK, UNBLOCK, LESS]))
+        .then("target")
+        .when(kind.is_in([PREFERENCE, ANSWER]))
+        .then(pl.concat_str([pl.col("target"), value], separator=APART))
+    )
+    reacted = pl.col("decision_id").is_not_null() & kind.is_in(REACTIONS)
+    return {"said": said.alias("said"), "reacted": reacted.alias("reacted")}
 
 
 def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
