@@ -105,7 +105,7 @@ SETTINGS: tuple[Setting, ...] = (
         'For each question a section [survey.QUESTION] with text = "What do you like?" and, for each of its answers,\n'
         'answers.ANSWER = { categories = ["comedy"], tags = [] }',
     ),
-    Setting("train.time_limit", "duration", "5m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
+    Setting("train.time_limit", "duration", "4m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
     Setting("train.validation_users", "whole", 2000, "Users on whom models are compared.", 1),
     Setting("train.cuts", "whole", 2, "Past cuts at which models are compared; fewer if users or time are few.", 1, 10),
     Setting("train.keep", "whole", 5, "Versions of a model that are kept; what is served always is.", 1),
