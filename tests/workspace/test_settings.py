@@ -152,7 +152,7 @@ def test_typed_reading() -> None:
     assert settings.wholes("evaluate.k") == (10, 20)
     assert settings.number_or_word("model.ease.lambda") == "auto"
     assert settings.number_or_word("model.gram.cap") == 1.0
-    assert settings.seconds("train.time_limit") == 300.0
+    assert settings.seconds("train.time_limit") == 240.0
     with pytest.raises(TypeError):
         settings.whole("ingest.max_rejected")
     with pytest.raises(TypeError):
