@@ -1,12 +1,12 @@
 """Mixtures of log-normal distributions, fitted to durations that were rounded and cut off.
 
 The logarithm z of a duration is a mixture of normals, f(z) = Σ_k π_k φ((z - μ_k) / σ_k) / σ_k. What was recorded are
-counts by interval (a whole second stands for half a second on either side), and durations outside [low, high] were never
+counts by interval (a whole second stands for half a second on either side); durations outside [low, high] were not
 recorded. EM for such grouped and truncated data is McLachlan & Jones (Fitting mixture models to grouped and truncated
 data via the EM algorithm, Biometrics 44, 1988): the step of expectation also imagines the durations that are missing.
-No step lowers the likelihood. Steps are extrapolated by SQUAREM (Varadhan & Roland, Simple and globally convergent methods
-for accelerating the convergence of any EM algorithm, Scandinavian Journal of Statistics 35, 2008), which is taken back
-where it does not help.
+No step lowers the likelihood. Steps are extrapolated by SQUAREM (Varadhan & Roland, Simple and globally convergent
+methods for accelerating the convergence of any EM algorithm, Scandinavian Journal of Statistics 35, 2008), which is
+taken back where it does not help.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def bic(durations: Durations, mixture: Mixture) -> float:
 def recorded_shares(durations: Durations, mixture: Mixture) -> Floats:
     """(k,) shares of the components among durations within the limits."""
     inside = mixture.weights * (1 - outside(durations.low, durations.high, mixture).mass.sum(axis=0))
-    return inside / inside.sum()
+    return np.asarray(inside / inside.sum())
 
 
 def step(durations: Durations, mixture: Mixture) -> Mixture:
@@ -184,7 +184,7 @@ def outside(low: float, high: float, mixture: Mixture) -> Outside:
 
 def _log_densities(z: Floats, mixture: Mixture) -> Floats:
     """(n, k)"""
-    return -0.5 * ((z[:, None] - mixture.means) / mixture.sds) ** 2 - np.log(mixture.sds) - _LOG_ROOT
+    return np.asarray(-0.5 * ((z[:, None] - mixture.means) / mixture.sds) ** 2 - np.log(mixture.sds) - _LOG_ROOT)
 
 
 def _climbed(durations: Durations, mixture: Mixture, steps: int) -> Mixture:

@@ -50,6 +50,19 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("ingest.max_line_mb", "whole", 64, "A longer line is rejected, in MiB.", 1, 1024),
     Setting("ingest.max_expansion", "whole", 200, "A compressed file may grow to this many times its size.", 1),
+    Setting(
+        "ingest.strip_queries",
+        "flag",
+        True,
+        "What follows ? or # in URLs is removed before events are stored: it may hold names, searches, tokens.",
+    ),
+    Setting(
+        "ingest.bots",
+        "text",
+        "drop",
+        "Events of bots, known by their user agent: left out and counted, or kept with the device bot.",
+        words=("drop", "keep"),
+    ),
     Setting("quarantine.retention_days", "whole", 30, "Rejected lines are kept this many days.", 0),
     Setting(
         "holdout.share",
@@ -62,12 +75,40 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("signals.other", "number", 1.0, "Strength of an event type that is not listed below."),
     Setting("signals.half_life_days", "number", 180.0, "A strength halves in this many days; 0 = never.", 0),
     Setting(
+        "signals.graded",
+        "flag",
+        True,
+        "A scroll counts by its depth (value 0 to 1), a dwell by the chance that its seconds were spent reading\n"
+        "once `persona signals fit` has been run. Comparisons in signals.strengths count as they stand.",
+    ),
+    Setting(
         "signals.strengths",
         "strengths",
         STRENGTHS,
         'What an event says about a user\'s interest in its item: a number, or "never" = do not show it again.\n'
         "A key is an event type or a comparison on its value; the first that holds counts, comparisons first.\n"
         "This table stands as written here: an event type that you delete counts as signals.other.",
+    ),
+    Setting(
+        "signals.minimum",
+        "counts",
+        {},
+        "Minimum evidence: an event type counts nothing until `persona signals fit` has counted so many events of it.\n"
+        "A type that is not listed needs none. What hides items (never, consumed_by) works from the first event.",
+    ),
+    Setting(
+        "signals.dwell.min_events",
+        "whole",
+        50,
+        "Dwell events that a fit needs, and that a target (item, page) needs to have one of its own.",
+        10,
+    ),
+    Setting(
+        "signals.dwell.prior_events",
+        "whole",
+        100,
+        "The fit of a target is drawn towards that of all as if so many more events had followed the latter.",
+        1,
     ),
     Setting("profiles.session_gap_minutes", "number", 30.0, "A pause this long starts a new session.", 0.1),
     Setting("profiles.buckets", "whole", 16, "Parts that users are split into on disk.", 1, 4096),

@@ -6,6 +6,7 @@ folder upwards that is a workspace, or has one named `persona-workspace` in it, 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -16,12 +17,13 @@ from pathlib import Path
 
 from persona_cli.errors import BadData, CannotWrite, MissingInput
 from persona_cli.workspace import artifacts
-from persona_cli.workspace.settings import Settings, load, render_default
+from persona_cli.workspace.settings import Fitted, Settings, load, render_default
 
 FORMAT = 1
 DEFAULT_NAME = "persona-workspace"
 SETTINGS_FILE = "persona.toml"
 IDENTITY_FILE = "workspace.json"
+FITTED_FOLDER = "derived/signals"
 log = logging.getLogger("persona")
 
 
@@ -115,7 +117,19 @@ def open_home(root: Path) -> Home:
             f"the workspace {root} has format {written}; this version of persona reads up to {FORMAT}",
             "pip install --upgrade persona-cli",
         )
-    return Home(root, load(root / SETTINGS_FILE, os.environ), salt)
+    settings = dataclasses.replace(load(root / SETTINGS_FILE, os.environ), fitted=_fitted(root))
+    return Home(root, settings, salt)
+
+
+def _fitted(root: Path) -> Fitted | None:
+    latest = root / FITTED_FOLDER / "latest.json"
+    try:
+        said = json.loads(latest.read_bytes())
+        return Fitted(latest.parent / str(said["version"]), str(said["digest"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadData(f"{latest} is damaged ({error})", f"rm {latest} and then: persona signals fit") from error
 
 
 def _named(named: str | Path | None) -> Path | None:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from persona_cli.workspace.expressions import parse_condition
 
-Kind = Literal["text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "survey", "any"]
+Kind = Literal[
+    "text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "counts", "survey", "any"
+]
 _DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
@@ -36,7 +38,7 @@ class Setting:
 
     @property
     def is_table(self) -> bool:
-        return self.kind in ("strengths", "survey")
+        return self.kind in ("strengths", "counts", "survey")
 
 
 def seconds(text: str) -> float:
@@ -61,8 +63,8 @@ def checked(setting: Setting, value: Any) -> Any:
         return value
     if kind in ("texts", "wholes"):
         return _several(setting, value)
-    if kind == "strengths":
-        return _strengths(value)
+    if kind in ("strengths", "counts"):
+        return _table(setting, value)
     if kind == "survey":
         return _survey(value)
     if not isinstance(value, str):
@@ -122,10 +124,26 @@ def _anything(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _strengths(value: Any) -> dict[str, float | str]:
+def _table(setting: Setting, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("a table of event types and numbers")
-    return {str(key): strength(str(key), entry) for key, entry in value.items()}
+    return {str(key): table_entry(setting, str(key), entry) for key, entry in value.items()}
+
+
+def table_entry(setting: Setting, key: str, entry: Any) -> Any:
+    """One entry of a free table."""
+    if setting.kind == "survey":
+        return question(key, entry)
+    return strength(key, entry) if setting.kind == "strengths" else count(key, entry)
+
+
+def count(key: str, entry: Any) -> int:
+    """One entry of `[signals.minimum]`: a whole number from 0 on; the key is an event type."""
+    if parse_condition(key).op is not None:
+        raise ValueError(f"an event type, not a comparison such as {key!r}")
+    if isinstance(entry, bool) or not isinstance(entry, int) or not 0 <= entry <= 10**12:
+        raise ValueError(f"a whole number from 0 on for {key!r}")
+    return entry
 
 
 def strength(key: str, entry: Any) -> float | str:

@@ -18,11 +18,20 @@ from typing import Any
 from persona_cli.errors import BadSettings, nearest
 from persona_cli.workspace.declarations import BY_KEY, SETTINGS
 from persona_cli.workspace.plugins import plugin_models, plugin_of
-from persona_cli.workspace.setting import Setting, checked, seconds, strength
+from persona_cli.workspace.setting import Setting, checked, seconds, table_entry
 
 SECTIONS = tuple(dict.fromkeys(setting.key if setting.is_table else setting.section for setting in SETTINGS))
 # Variables with a meaning of their own, not settings.
 OTHER_VARIABLES = ("PERSONA_WORKSPACE", "PERSONA_NO_PROGRESS", "PERSONA_DEBUG")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was learned of signals from the data of the workspace: it stands beside what people declare."""
+
+    folder: Path
+    digest: str
+    """sha256 of all that strengths follow from."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class Settings:
 
     values: Mapping[str, Any]
     origins: Mapping[str, str]
+    fitted: Fitted | None = None
+    """What `persona signals fit` found last; None before it has."""
 
     def _of(self, key: str, *kinds: str) -> Any:
         if BY_KEY[key].kind not in kinds:
@@ -72,7 +83,7 @@ class Settings:
 
     def table(self, key: str) -> dict[str, float | str]:
         """A free table, in the order of the file."""
-        return dict(self._of(key, "strengths"))
+        return dict(self._of(key, "strengths", "counts"))
 
     def origin(self, key: str) -> str:
         """`default`, `persona.toml`, `environment` or `flag`."""
@@ -87,7 +98,7 @@ class Settings:
         for key, value in given.items():
             _put(values, key, value, f"--set {key}")
             origins[_setting_of(key).key] = "flag"
-        return Settings(values, origins)
+        return Settings(values, origins, self.fitted)
 
     def digest(self, prefixes: Iterable[str] = ("",)) -> str:
         """sha256 over the values of all keys that start with one of `prefixes`; the order of a free table counts."""
@@ -206,7 +217,7 @@ def _put(values: dict[str, Any], key: str, value: Any, place: str) -> None:
             values[key] = checked(setting, value)
         else:
             entry = key[len(setting.key) + 1 :]
-            values[setting.key] = {**values[setting.key], entry: strength(entry, value)}
+            values[setting.key] = {**values[setting.key], entry: table_entry(setting, entry, value)}
     except ValueError as error:
         raise BadSettings(f"{place} is {_shown(value)}; expected {error}", _HINT) from error
 
@@ -245,10 +256,15 @@ def render_default() -> str:
         if setting.words and setting.kind == "text":
             lines[-1] += f" One of {', '.join(setting.words)}."
         if setting.is_table:
-            lines += [f"[{setting.key}]", *(f"{_toml_key(k)} = {_toml(v)}" for k, v in setting.default.items())]
+            lines += render_table(setting.key, setting.default)
         else:
             lines.append(f"{setting.name} = {_toml(setting.default)}")
     return "\n".join(lines) + "\n"
+
+
+def render_table(key: str, entries: Mapping[str, Any]) -> list[str]:
+    """A free table as lines of persona.toml."""
+    return [f"[{key}]", *(f"{_toml_key(name)} = {_toml(value)}" for name, value in entries.items())]
 
 
 def _toml_key(name: str) -> str:
