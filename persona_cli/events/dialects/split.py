@@ -1,0 +1,156 @@
+"""A record in two parts: what the table of a dialect takes, and the rest, which goes to `props`.
+
+What is taken is checked here under the dialect's own names, so that a reason in the quarantine says `EVENT_VALUE` where
+the file says `EVENT_VALUE`. Only what was used is taken: of three times the first that is there becomes the timestamp,
+the other two stay in the rest. Addresses are the exception: none of the places where one is looked for stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from persona_cli.events.dialects.dialect import Record, Rejected, Sources, value_at, without
+from persona_cli.events.judge import ASCII_BLANK, Rules, constant
+from persona_cli.events.mapping import Mapping as Places
+from persona_cli.events.mapping import json_type
+from persona_cli.events.schema import FIELDS, KEY, Kind
+
+_SPECS = {kind: {spec.name: spec for spec in fields} for kind, fields in FIELDS.items()}
+_ALL = {name for specs in _SPECS.values() for name in specs}
+_RULES = Rules(Places("events", {}), latest_us=0)  # the checks of single values look at none of it
+_ELEMENT = "[]."
+_SHOWN = 4  # places that a reason names
+_WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
+
+
+class Split(NamedTuple):
+    """`fields`: canonical name → value as it came; `rest` of the record and `others` of the element: what is left."""
+
+    fields: Record
+    rest: Record
+    others: Record
+
+
+def split(
+    sources: Sources, record: Record, element: Record | None = None, *, kind: Kind = "events", needed: bool = True
+) -> Split:
+    """The fields of one record (and one element of its list) by `sources`, checked, and what they leave.
+
+    Raises Rejected, with the dialect's own name of the field, for a value that cannot be read as what is expected and,
+    if `needed`, for a missing one that every record needs.
+    """
+    fields: Record = {}
+    used: set[str] = set()
+    for name, paths in sources.items():
+        for path in paths:
+            value = _found(record, element, path)
+            if value is None:
+                continue
+            if name in _SPECS[kind]:
+                constant(replace(_SPECS[kind][name], name=path), value, _RULES)
+            fields[name] = value
+            used.add(path)
+            break
+    used.update(sources.get("ip", ()))
+    if needed:
+        require(fields, sources, kind)
+    inner = {path.partition(_ELEMENT)[2] for path in used if _ELEMENT in path}
+    rest = without(record, used | {path.partition(_ELEMENT)[0] for path in _lists(sources)})
+    return Split(fields, rest, {} if element is None else without(element, inner))
+
+
+def _found(record: Record, element: Record | None, path: str) -> Any:
+    if path.startswith("="):
+        return path[1:]
+    _, is_element, name = path.partition(_ELEMENT)
+    if not is_element:
+        return value_at(record, path)
+    return None if element is None else value_at(element, name)
+
+
+def _lists(sources: Sources) -> set[str]:
+    return {path for paths in sources.values() for path in paths if _ELEMENT in path}
+
+
+def require(fields: Mapping[str, Any], sources: Sources, kind: Kind) -> None:
+    """Raise Rejected if a field that every record of `kind` needs is not there."""
+    needs = [("user_id", "anon_id"), ("event_type",), ("timestamp",)] if kind == "events" else [(KEY[kind],)]
+    for names in needs:
+        if not any(name in fields for name in names):
+            paths = [path for name in names for path in sources.get(name, ())]
+            more = ", …" if len(paths) > _SHOWN else ""
+            raise Rejected(f"{' or '.join(paths[:_SHOWN])}{more}: missing or empty")
+
+
+def whole(record: Record, path: str, expected: str, low: int, high: int) -> int | None:
+    """The whole number at `path` (`12` or `"12"`), None when nothing is there.
+
+    Raises Rejected for what is no whole number in [low, high): `expected` says in words what that is.
+    """
+    value = value_at(record, path)
+    if value is None:
+        return None
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Rejected(f"{path}: expected {expected}, got {json_type(value)}")
+    if not low <= value < high:
+        raise Rejected(f"{path}: expected {expected}")
+    return value
+
+
+def number(record: Record, path: str) -> float | None:
+    """The number at `path`, None when nothing is there; raises Rejected for what is not a finite number."""
+    value = value_at(record, path)
+    if value is None:
+        return None
+    read: float | None = constant(replace(_SPECS["events"]["value"], name=path), value, _RULES)
+    return read
+
+
+def money(price: float | None, quantity: float | None) -> float | None:
+    """Price · quantity, one where no quantity is given; None without a price."""
+    return None if price is None else price * (1.0 if quantity is None else quantity)
+
+
+def said(record: Record, path: str) -> str | None:
+    """The text at `path`, stripped; None when nothing is there or it is not text."""
+    value = value_at(record, path)
+    return value.strip(ASCII_BLANK) if isinstance(value, str) else None
+
+
+def put(place: Record, name: str, value: Any) -> None:
+    """Add `value` under `name`, or under `name_2`, `name_3`… where that is taken: nothing is lost."""
+    count, free = 1, name
+    while free in place:
+        count += 1
+        free = f"{name}_{count}"
+    place[free] = value
+
+
+def fits(name: str, value: Any) -> bool:
+    """Whether `value` can be read as what the field `name` of events expects."""
+    try:
+        constant(_SPECS["events"][name], value, _RULES)
+    except Rejected:
+        return False
+    return True
+
+
+def merged(*parts: Record) -> Record:
+    """The members of all parts; of two with one name the later is called `name_2`."""
+    whole: Record = {}
+    for part in parts:
+        for name, value in part.items():
+            put(whole, name, value)
+    return whole
+
+
+def native(fields: Record, props: Record) -> Record:
+    """A native record of fields and what goes to `props`: the rest, and fields that have no column (`order_id`)."""
+    columns = {name: value for name, value in fields.items() if name in _ALL}
+    props = props | {name: value for name, value in fields.items() if name not in columns}
+    return columns | {"props": props} if props else columns
