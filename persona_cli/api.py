@@ -98,6 +98,7 @@ class Workspace:
             )
             counted = ("read", "accepted", "duplicates", "rejected", "dropped", "replaced", "users", "items", "version")
             run.counts = {name: getattr(report, name) for name in counted}
+            run.counts |= {"removed": report.removed, "bots": report.bots}
             run.counts["ingested_at"] = report.ingested_at.isoformat()
             if profiles and kind == "events":
                 self.sync()  # also after nothing new: the run before may have been killed before it got here

@@ -43,7 +43,9 @@ MapOption = Annotated[
     ),
 ]
 _GROUPED_BY = ("run", "source", "reason", "kind")
-_SHOWN = ("read", "accepted", "duplicates", "rejected", "dropped", "users", "items", "first", "last", "seconds", "run")
+_SHOWN = ("read", "accepted", "duplicates", "rejected", "dropped", "users", "items", "first", "last", "seconds", "run",
+    "removed", "bots",
+)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -24,11 +24,12 @@ from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events import opening, reading
 from persona_cli.events.catalogue import CatalogueStore
 from persona_cli.events.dedupe import Policy
+from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.mapping import Mapping
 from persona_cli.events.opening import Format, Input
 from persona_cli.events.quarantine import Rejections
 from persona_cli.events.reading import Reject
-from persona_cli.events.schema import Kind, judged_schema
+from persona_cli.events.schema import Kind, kept_schema
 from persona_cli.events.store import EventStore
 from persona_cli.events.undo import undo
 from persona_cli.workspace import locks, runs
@@ -57,6 +58,8 @@ class Reason(NamedTuple):
 class Report:
     """What an ingest did. `read` = accepted + duplicates + rejected + what `dropped` adds up to.
 
+    `removed` counts query strings and IP addresses taken out at the door, of accepted rows and duplicates; `bots` the
+    rows of bots, which `dropped` has too where they are left out.
     `users`, `items`, `first`, `last` are of the accepted rows; `replaced` counts the duplicates whose values took the
     place of stored ones (keep-last).
     """
@@ -77,6 +80,8 @@ class Report:
     replaced: int = 0
     zoneless: int = 0
     version: int | None = None
+    removed: dict[str, int] = field(default_factory=dict)
+    bots: int = 0
 
 
 @dataclass
@@ -140,6 +145,7 @@ def ingest(
         report = Report(run or runs.new_id(now), now)
         store = open_store(home, kind, policy, now, [source.name for source in sources])
         rejections = Rejections(home, report.run, kind, now, [source.name for source in sources])
+        rules = DoorRules.of(home.settings)
         latest_us = int(now.timestamp() * 1_000_000) + DAY_US
         try:
             seen: dict[str, Reason] = {}
@@ -149,6 +155,7 @@ def ingest(
                 reasons: dict[str, Reason] = {}
                 told = partial(_tell_guesses, source.name, guesses)
                 for batch in reading.batches(source, kind, maps, home.settings, latest_us, tell=told):
+                    _let_in(batch, kind, rules, report)
                     take(batch, number, source.name, store, rejections, reasons)
                     read += batch.read
                     rejected += len(batch.rejects)
@@ -174,6 +181,7 @@ def ingest(
     for name in ("accepted", "duplicates", "replaced", "users", "items", "first", "last"):
         setattr(report, name, getattr(store, name))
     report.seconds = round(time.monotonic() - began, 3)
+    _tell_removed(report)
     if report.zoneless:
         zone = home.settings.text("ingest.assume_tz")
         log.warning("%s rows had a time without a zone, read as %s (ingest.assume_tz)", f"{report.zoneless:,}", zone)
@@ -185,6 +193,27 @@ def open_store(home: Home, kind: Kind, policy: Policy, now: datetime, sources: S
     if kind == "events":
         return EventStore(home, policy, now, sources)
     return CatalogueStore(home, kind, now, sources)
+
+
+def _let_in(batch: reading.Batch, kind: Kind, rules: DoorRules, report: Report) -> None:
+    """Take from the rows of a batch what is not stored, and count it."""
+    admitted = admit(batch.rows, kind, rules)
+    batch.rows = admitted.rows
+    report.bots += admitted.bots
+    if admitted.dropped:
+        report.dropped["bots"] = report.dropped.get("bots", 0) + admitted.dropped
+    for name, n in (("query_strings", admitted.queries), ("ip_addresses", admitted.addresses)):
+        if n:
+            report.removed[name] = report.removed.get(name, 0) + n
+
+
+def _tell_removed(report: Report) -> None:
+    if report.removed:
+        counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in report.removed.items())
+        log.info("removed before storing: %s", counts)
+    if report.bots:
+        done = "left out" if "bots" in report.dropped else "kept"
+        log.info("%s events of bots were %s (ingest.bots)", f"{report.bots:,}", done)
 
 
 def take(
@@ -218,7 +247,8 @@ def plan(
         found = reading.sniff(source, kind, maps, home.settings, latest_us, rows)
         reasons: dict[str, Reason] = {}
         _count_reasons(reasons, found.rejects, source.name)
-        records = found.rows.select(judged_schema(kind).names).slice(0, rows).to_pylist()
+        let_in = admit(found.rows, kind, DoorRules.of(home.settings)).rows
+        records = let_in.select(kept_schema(kind).names).slice(0, rows).to_pylist()
         shown = [{name: value for name, value in record.items() if value is not None} for record in records]
         mapping = found.mapping
         planned.append(

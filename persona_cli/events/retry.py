@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from persona_cli.errors import BadData
 from persona_cli.events import opening, reading
+from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.ingest import DAY_US, open_store
 from persona_cli.events.opening import Input
 from persona_cli.events.quarantine import NAME, release
@@ -37,6 +38,7 @@ class Retried:
     accepted: int = 0
     duplicates: int = 0
     rejected: int = 0
+    dropped: int = 0
     impossible: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
 
@@ -103,6 +105,7 @@ def _retry_kind(
     sources = rows["source"].unique().sort().to_list()
     store = open_store(home, kind, "keep-first", now, sources)
     passed: list[int] = []
+    rules = DoorRules.of(home.settings)
     latest_us = int(now.timestamp() * 1_000_000) + DAY_US
     try:
         with artifacts.scratch(home.root) as folder:
@@ -121,7 +124,9 @@ def _retry_kind(
                     numbers = batch.rows["line"].to_numpy() - 1
                     good = first.select("line", "offset", "raw")[numbers]
                     passed += lines.join(good, ["line", "offset", "raw"], "semi")["row"].to_list()
-                    store.add(_with_lines(batch.rows, first, numbers), number)
+                    admitted = admit(_with_lines(batch.rows, first, numbers), kind, rules)
+                    done.dropped += admitted.dropped
+                    store.add(admitted.rows, number)
                     done.read += batch.read
                     done.rejected += len(batch.rejects)
                     for reject in batch.rejects:

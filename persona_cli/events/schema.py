@@ -45,9 +45,7 @@ _USER = ("userId", "userid", "USER_ID", "uid", "visitorid", "visitorId", "custom
 _ITEM = ("itemId", "itemid", "ITEM_ID", "movieId", "product_id", "productId", "sku", "content_id", "item")
 _TIME = ("time", "ts", "TIMESTAMP", "event_time", "eventTime", "created_at", "datetime", "date")
 _AGENT = ("userAgent", "useragent", "ua", "http_user_agent")
-_ADDRESS = (
-    "ip_address", "ipAddress", "client_ip", "clientIp", "remote_addr", "remoteAddr", "x-forwarded-for", "user_ipaddress",
-)  # fmt: skip
+_ADDRESS = ("ip_address", "ipAddress", "client_ip", "clientIp", "remote_addr", "remoteAddr", "x-forwarded-for")
 _ACCOUNT = ("accountId", "ACCOUNT_ID", "company_id", "org_id", "organization_id", "workspace_id")
 
 EVENTS: tuple[Field, ...] = (
@@ -155,6 +153,7 @@ QUARANTINE = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("raw", pa.binary()),
         pa.field("rejected_at", UTC_MICROSECONDS),
+        pa.field("dialect", pa.string()),
     ]
 )
 MAX_RAW_BYTES = 64 * 1024

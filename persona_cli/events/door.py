@@ -1,0 +1,143 @@
+"""What judged rows leave at the door before they are stored: IP addresses, query strings, user agents, bots.
+
+One step on each batch. The ids of events are made before it, from columns that are as they came, so what is removed
+here changes no id. A column that is null in every row costs nothing, and others are looked at by their distinct values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from persona_cli.events.countries import country_code
+from persona_cli.events.referrers import campaign_of_query
+from persona_cli.events.schema import FIELDS, Kind
+from persona_cli.events.urls import Removed, bytes_of, cut_column, cut_props
+from persona_cli.events.useragents import BOT, client
+from persona_cli.workspace.settings import Settings
+
+_CLIENT = ("device", "browser", "os")
+# A page or a referrer is a URL or a path whatever it looks like; a target may be any text.
+_URLS = {"page": True, "referrer": True, "target": False}
+
+
+class DoorRules(NamedTuple):
+    """The settings [ingest] that the door depends on."""
+
+    strip_queries: bool = True
+    drop_bots: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> DoorRules:
+        return cls(settings.flag("ingest.strip_queries"), settings.text("ingest.bots") == "drop")
+
+
+class Admitted(NamedTuple):
+    """`rows` have the columns of kept_schema and whatever stood behind; the counts are of these rows.
+
+    `bots` were recognised, `dropped` of them left out.
+    """
+
+    rows: pa.Table
+    queries: int
+    addresses: int
+    bots: int
+    dropped: int
+
+
+def admit(rows: pa.Table, kind: Kind, rules: DoorRules) -> Admitted:
+    """Judged rows (n) as they may be stored. Counts are of the rows that are let in.
+
+    - `user_agent` fills device, browser and os where these are null; rows of bots are dropped or kept.
+    - `page`, `referrer` and URLs in `target` and `props` lose what follows `?` or `#`, and hosts that are IP addresses;
+      parameters of the page that name a campaign fill `campaign` where that is null.
+    - `ip` and keys of props that name an IP address are dropped.
+    - `country` becomes the alpha-2 code where it is another code or an English name.
+    """
+    if kind == "items" or not rows.num_rows:
+        return Admitted(_without_transient(rows, kind), 0, 0, 0, 0)
+    rows, bots = _with_clients(rows) if kind == "events" else (rows, np.zeros(0, bool))
+    dropped = int(bots.sum()) if rules.drop_bots else 0
+    if dropped:
+        rows = rows.filter(pa.array(~bots))
+    removed = Removed()
+    if kind == "events":
+        removed.addresses += rows.num_rows - rows["ip"].null_count
+        for name, cut_all in _URLS.items():
+            rows = _with_urls(rows, name, cut_all, removed, rules)
+    if (props := _column(rows, "props")) is not None:
+        rows = _with(rows, "props", cut_props(props, removed, rules.strip_queries))
+    if (countries := _column(rows, "country")) is not None:
+        rows = _with(rows, "country", _country_codes(countries))
+    return Admitted(_without_transient(rows, kind), removed.queries, removed.addresses, int(bots.sum()), dropped)
+
+
+def _with_clients(rows: pa.Table) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
+    """With device, browser and os filled in, and which rows are of bots (n,)."""
+    agents = _column(rows, "user_agent")
+    if agents is None:
+        return rows, np.zeros(rows.num_rows, bool)
+    encoded = agents.dictionary_encode()
+    clients = [client(text) for text in encoded.dictionary.to_pylist()]
+    for place, name in enumerate(_CLIENT):
+        if rows[name].null_count:
+            found = pa.array([one[place] for one in clients], pa.string()).take(encoded.indices)
+            rows = _with(rows, name, pc.coalesce(rows[name], found))
+    bots = pa.array([one.device == BOT for one in clients], pa.bool_()).take(encoded.indices)
+    return rows, pc.fill_null(bots, False).to_numpy(zero_copy_only=False)
+
+
+def _with_urls(rows: pa.Table, name: str, cut_all: bool, removed: Removed, rules: DoorRules) -> pa.Table:
+    column = _column(rows, name)
+    if column is None:
+        return rows
+    if name == "page" and rows["campaign"].null_count:
+        campaigns = _campaigns(column)
+        if campaigns is not None:
+            rows = _with(rows, "campaign", pc.coalesce(rows["campaign"], campaigns))
+    return _with(rows, name, cut_column(column, removed, rules.strip_queries, cut_all=cut_all))
+
+
+def _campaigns(pages: pa.Array) -> pa.Array | None:
+    """What campaign the parameters of each page name (n,)."""
+    held = bytes_of(pages)
+    if b"utm_" not in held.lower() and b"clid=" not in held and b"braid=" not in held:
+        return None
+    queries = pc.struct_field(pc.extract_regex(pages, r"(?s)\?(?P<query>[^#]*)"), "query")
+    encoded = queries.dictionary_encode()
+    found = _mapped(encoded.dictionary.to_pylist(), campaign_of_query)
+    return found.take(encoded.indices)
+
+
+def _country_codes(countries: pa.Array) -> pa.Array:
+    lengths = pc.binary_length(countries).drop_null().to_numpy()
+    letters = np.frombuffer(bytes_of(countries), np.uint8)
+    if (lengths == 2).all() and ((letters >= ord("A")) & (letters <= ord("Z"))).all():
+        return countries
+    encoded = countries.dictionary_encode()
+    return pa.array([country_code(text) for text in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+
+
+def _mapped(texts: Iterable[str], of: object) -> pa.Array:
+    return pa.array([of(text) for text in texts], pa.string())  # type: ignore[operator]
+
+
+def _column(rows: pa.Table, name: str) -> pa.Array | None:
+    """The column as one array; None where there is none or every row is null."""
+    if name not in rows.schema.names or rows[name].null_count == rows.num_rows:
+        return None
+    chunks = rows[name].combine_chunks()
+    return chunks.chunk(0) if isinstance(chunks, pa.ChunkedArray) else chunks
+
+
+def _with(rows: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), name, column)
+
+
+def _without_transient(rows: pa.Table, kind: Kind) -> pa.Table:
+    return rows.drop_columns([field.name for field in FIELDS[kind] if field.transient])
