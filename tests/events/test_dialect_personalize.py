@@ -53,8 +53,8 @@ def test_what_is_written_as_interactions_reads_back(row: dict[str, Any]) -> None
 
 
 def test_an_interaction_has_a_name_metadata_and_ids() -> None:
-    cells = {"USER_ID": "u", "ITEM_ID": "i", "TIMESTAMP": "1596238243", "DEVICE": "tv", "MEMBER": "gold", "EVENT_ID": "e",
-             "IMPRESSION": "a||b"}  # fmt: skip
+    cells = {"USER_ID": "u", "ITEM_ID": "i", "TIMESTAMP": "1596238243", "DEVICE": "tv", "MEMBER": "gold",
+             "EVENT_ID": "e", "IMPRESSION": "a||b"}  # fmt: skip
     common = {"user_id": "u", "device": "tv", "timestamp": 1_596_238_243_000_000}
     assert hear(INTERACTIONS, cells) == [
         common | {"item_id": "i", "event_id": "e", "event_type": "interaction", "props": {"MEMBER": "gold"}},

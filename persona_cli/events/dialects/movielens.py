@@ -97,7 +97,9 @@ def _dated(fields: Record, rest: Record) -> Record:
 
 
 def person(record: Record) -> list[Record]:
-    fields, rest, _ = split(PEOPLE, record, kind="users")
+    """Somebody of the 100k set, with an occupation in words, or of the 1M set, where it is a code and no role."""
+    coded = str(record.get("occupation") or "").isdecimal()
+    fields, rest, _ = split({"user_id": PEOPLE["user_id"]} if coded else PEOPLE, record, kind="users")
     return [native(fields, rest)]
 
 

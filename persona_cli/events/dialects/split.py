@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from persona_cli.events.dialects.dialect import Record, Rejected, Sources, value_at, without
 from persona_cli.events.judge import ASCII_BLANK, Rules, constant
 from persona_cli.events.mapping import Mapping as Places
 from persona_cli.events.mapping import json_type
-from persona_cli.events.schema import FIELDS, KEY, Kind
+from persona_cli.events.schema import FIELDS, KEY, Field, Kind
 
 _SPECS = {kind: {spec.name: spec for spec in fields} for kind, fields in FIELDS.items()}
 _ALL = {name for specs in _SPECS.values() for name in specs}
@@ -50,7 +51,7 @@ def split(
             if value is None:
                 continue
             if name in _SPECS[kind]:
-                constant(replace(_SPECS[kind][name], name=path), value, _RULES)
+                constant(_called(kind, name, path), value, _RULES)
             fields[name] = value
             used.add(path)
             break
@@ -60,6 +61,12 @@ def split(
     inner = {path.partition(_ELEMENT)[2] for path in used if _ELEMENT in path}
     rest = without(record, used | {path.partition(_ELEMENT)[0] for path in _lists(sources)})
     return Split(fields, rest, {} if element is None else without(element, inner))
+
+
+@cache
+def _called(kind: Kind, name: str, path: str) -> Field:
+    """The field `name` under the name that the dialect has for it."""
+    return replace(_SPECS[kind][name], name=path)
 
 
 def _found(record: Record, element: Record | None, path: str) -> Any:
@@ -107,7 +114,7 @@ def number(record: Record, path: str) -> float | None:
     value = value_at(record, path)
     if value is None:
         return None
-    read: float | None = constant(replace(_SPECS["events"]["value"], name=path), value, _RULES)
+    read: float | None = constant(_called("events", "value", path), value, _RULES)
     return read
 
 
