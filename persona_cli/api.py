@@ -67,6 +67,7 @@ class Workspace:
         kind: Kind = "events",
         maps: Sequence[str] = (),
         format: Format | None = None,
+        dialect: str = "auto",
         max_rejected: float | None = None,
         on_duplicate: Policy | None = None,
         wait: float = 0.0,
@@ -91,6 +92,7 @@ class Workspace:
                 kind=kind,
                 maps=maps,
                 format=format,
+                dialect=dialect,
                 max_rejected=max_rejected,
                 on_duplicate=on_duplicate,
                 progress=progress,
@@ -103,6 +105,14 @@ class Workspace:
             if profiles and kind == "events":
                 self.sync()  # also after nothing new: the run before may have been killed before it got here
         return report
+
+    def dialects(self) -> pl.DataFrame:
+        """What `ingest` can read besides native files: dialect, kinds, formats, about."""
+        import polars as pl
+
+        from persona_cli.events.dialects import overview
+
+        return pl.DataFrame(overview(self.home.settings))
 
     def undo(self, run: str = "latest", *, wait: float = 0.0, profiles: bool = True, words: Sequence[str] = ()) -> int:
         """Take back what an ingest added, and bring the profiles up to date; answers how many rows were removed."""
@@ -123,6 +133,7 @@ class Workspace:
         self,
         *,
         maps: Sequence[str] = (),
+        dialect: str | None = None,
         where: dict[str, str | None] | None = None,
         wait: float = 0.0,
         profiles: bool = True,
@@ -135,7 +146,7 @@ class Workspace:
             runs.recording(self.home, words or ["quarantine", "retry"]) as run,
             locks.hold(self.home, "tables", "quarantine retry", wait),
         ):
-            done = retry(self.home, maps=maps, where=where, run=run.id)
+            done = retry(self.home, maps=maps, dialect=dialect, where=where, run=run.id)
             run.counts = {name: value for name, value in vars(done).items() if isinstance(value, int)}
             if profiles and done.accepted:
                 self.sync()

@@ -66,6 +66,13 @@ def ingest(
     format: Annotated[
         Input | None, typer.Option("--format", metavar="FORMAT", help="jsonl, csv, tsv or parquet, whatever the name.")
     ] = None,
+    dialect: Annotated[
+        str,
+        typer.Option(
+            "--dialect", "-d", metavar="NAME", help="How another system writes: a name, FILE.toml, auto or native."
+        ),
+    ] = "auto",
+    list_dialects: Annotated[bool, typer.Option("--list-dialects", help="Show the dialects there are.")] = False,
     dry_run: DryRunOption = False,
     max_rejected: Annotated[
         float | None,
@@ -82,9 +89,12 @@ def ingest(
 ) -> None:
     """Read files of events (or items, users, accounts) and bring the profiles up to date.
 
-    JSON lines, CSV, TSV and Parquet; gzip, zstd and bz2. All files of one command are stored together or not at all;
-    the same file again adds nothing. Lines that cannot be accepted go to the quarantine with a reason; a file with more
-    than 1 % of them (ingest.max_rejected) is refused, and nothing is stored.
+    JSON lines, CSV, TSV and Parquet; gzip, zstd and bz2. Events of Segment, Snowplow, GA4 and others are recognised by
+    their keys (--list-dialects); --map says that a file is none of these, unless --dialect names one.
+
+    All files of one command are stored together or not at all; the same file again adds nothing. Lines that cannot be
+    accepted go to the quarantine with a reason; a file with more than 1 % of them (ingest.max_rejected) is refused, and
+    nothing is stored.
 
     `persona ingest undo RUN` takes back what a run added. What it replaced (--on-duplicate keep-last) stays replaced.
 
@@ -93,8 +103,13 @@ def ingest(
     persona ingest ratings.csv --map user_id=userId --map event_type==rating --dry-run
     zcat logs/*.gz | persona ingest - --json
     persona ingest --kind items items.csv
+    persona ingest calls.jsonl --dialect segment --dry-run
+    persona ingest shop.jsonl --dialect shop.toml
     persona ingest undo latest
     """
+    if list_dialects:
+        _list_dialects(as_json)
+        return
     named = list(files or ())
     if named[:1] == ["undo"] and not Path("undo").exists():
         _undo(named[1:], wait, no_profiles, as_json)
@@ -107,7 +122,7 @@ def ingest(
 
     opening.find(named)  # before a workspace is made for nothing
     if dry_run:
-        _show_plan(named, kind, maps or [], format, as_json)
+        _show_plan(named, kind, maps or [], format, dialect, as_json)
         return
     from persona_cli.api import Workspace
 
@@ -117,6 +132,7 @@ def ingest(
             kind=kind,
             maps=maps or [],
             format=format,
+            dialect=dialect,
             max_rejected=max_rejected,
             on_duplicate=on_duplicate,
             wait=wait,
@@ -134,6 +150,8 @@ def _tell(report: Report, kind: str) -> None:
     new = f"{report.accepted:,} new {kind}"
     more = [f"{report.duplicates:,} duplicates" + (f" ({report.replaced:,} replaced)" if report.replaced else "")]
     more.append(f"{report.rejected:,} rejected")
+    if dropped := sum(report.dropped.values()):
+        more.append(f"{dropped:,} dropped")
     say(f"{report.read:,} lines: {new}, {', '.join(more)}, {report.seconds:.1f} s")
     if report.first is not None and report.last is not None:
         say(
@@ -142,6 +160,8 @@ def _tell(report: Report, kind: str) -> None:
         )
     for reason in report.reasons:
         say(f"  rejected {reason.lines:,} x {reason.reason} ({reason.place})")
+    for why, count in sorted(report.dropped.items(), key=lambda entry: (-entry[1], entry[0])):
+        say(f"  dropped {count:,} x {why}")
     if report.rejected:
         say("see them: persona quarantine list")
     if report.version is not None:
@@ -174,10 +194,25 @@ def _home_for_plan() -> Home:
     return Home(Path(DEFAULT_NAME).absolute(), load(None, os.environ), b"")
 
 
-def _show_plan(files: list[str], kind: Kind, maps: list[str], format: Input | None, as_json: bool) -> None:
+def _list_dialects(as_json: bool) -> None:
+    from persona_cli.events.dialects import overview
+
+    rows = overview(_home_for_plan().settings)
+    if as_json:
+        emit_json(rows)
+        return
+    import polars as pl
+
+    shown = [row | {"kinds": ", ".join(row["kinds"]), "formats": ", ".join(row["formats"])} for row in rows]
+    render(pl.DataFrame(shown).select("dialect", "kinds", "formats", "about"), "table", None)
+
+
+def _show_plan(
+    files: list[str], kind: Kind, maps: list[str], format: Input | None, dialect: str, as_json: bool
+) -> None:
     from persona_cli.events.ingest import plan
 
-    planned = plan(_home_for_plan(), files, kind=kind, maps=maps, format=format)
+    planned = plan(_home_for_plan(), files, kind=kind, maps=maps, format=format, dialect=dialect)
     if as_json:
         emit_json([vars(one) | {"rejects": [reason._asdict() for reason in one.rejects]} for one in planned])
         return
@@ -191,13 +226,15 @@ def _plan_page(one: Planned, kind: str) -> list[str]:
     from persona_cli.cli.common import plain
 
     width = max((len(name) for name in one.mapping), default=0)
-    lines = [f"{printable(one.source)}: {kind} as {one.format}"]
+    spoken = "" if one.dialect == "native" else f", dialect {one.dialect}"
+    lines = [f"{printable(one.source)}: {kind} as {one.format}{spoken}"]
     for name, theirs in sorted(one.mapping.items(), key=lambda entry: entry[0] not in one.guessed):
         note = "   (guessed)" if name in one.guessed else ""
         lines.append(f"  {name:<{width}}  {printable(theirs)}{note}")
     lines.append("first rows:" if one.rows else "no row among the first lines could be accepted")
     lines += [f"  {printable(json.dumps(plain(row), ensure_ascii=False))}" for row in one.rows]
     lines += [f"  rejected {r.lines:,} x {r.reason} ({printable(r.place)})" for r in one.rejects]
+    lines += [f"  dropped {one.dropped:,}: nothing to keep in them"] if one.dropped else []
     return lines
 
 
@@ -269,6 +306,10 @@ def quarantine_show(
 
 def quarantine_retry(
     maps: MapOption = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option("--dialect", "-d", metavar="NAME", help="Read them as this, whatever they were read as."),
+    ] = None,
     reason: ReasonOption = None,
     source: SourceOption = None,
     run: RunOption = None,
@@ -278,8 +319,9 @@ def quarantine_retry(
 ) -> None:
     """Judge rejected lines again, by the settings and the --map of now; what passes is stored and leaves.
 
-    Only lines of JSON: a row of CSV, TSV or Parquet means nothing without its header, so correct that file and ingest
-    it again. A line longer than 64 KiB was kept only up to there and cannot be judged either.
+    A line of a dialect is read by that dialect again. Another row of CSV, TSV or Parquet means nothing without its
+    header, so correct that file and ingest it again. A line longer than 64 KiB was kept only up to there and cannot be
+    judged either.
 
     Examples:
     persona quarantine retry
@@ -290,7 +332,7 @@ def quarantine_retry(
     home = locate_home()
     where = {"reason": reason, "source": source, "run": run}
     done = Workspace.of(home).retry(
-        maps=maps or [], where=where, wait=wait, profiles=not no_profiles, words=invocation.words
+        maps=maps or [], dialect=dialect, where=where, wait=wait, profiles=not no_profiles, words=invocation.words
     )
     if as_json:
         emit_json(vars(done))

@@ -29,7 +29,7 @@ class Reject:
 
 @dataclass
 class Batch:
-    """Judged records in the order of the input; `read` = rows + rejects.
+    """Judged records in the order of the input; `read` = rows + rejects + what `dropped` adds up to, by reason.
 
     `rows` has the columns of judged_schema, then `given` (the id came with the input) and `line` (from 1). `zoneless`
     counts the rows that had a time without zone.
@@ -39,6 +39,7 @@ class Batch:
     rejects: list[Reject]
     read: int
     zoneless: int
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass

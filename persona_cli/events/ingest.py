@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
 import pyarrow as pa
@@ -24,8 +25,10 @@ from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events import opening, reading
 from persona_cli.events.catalogue import CatalogueStore
 from persona_cli.events.dedupe import Policy
+from persona_cli.events.dialects import choose
+from persona_cli.events.dialects.dialect import Dialect
 from persona_cli.events.door import DoorRules, admit
-from persona_cli.events.mapping import Mapping
+from persona_cli.events.mapping import Mapping, parse_flags
 from persona_cli.events.opening import Format, Input
 from persona_cli.events.quarantine import Rejections
 from persona_cli.events.reading import Reject
@@ -61,7 +64,7 @@ class Report:
     `removed` counts query strings and IP addresses taken out at the door, of accepted rows and duplicates; `bots` the
     rows of bots, which `dropped` has too where they are left out.
     `users`, `items`, `first`, `last` are of the accepted rows; `replaced` counts the duplicates whose values took the
-    place of stored ones (keep-last).
+    place of stored ones (keep-last). `dialects` names the inputs that were not native, and what each was read as.
     """
 
     run: str
@@ -79,6 +82,7 @@ class Report:
     reasons: list[Reason] = field(default_factory=list)
     replaced: int = 0
     zoneless: int = 0
+    dialects: dict[str, str] = field(default_factory=dict)
     version: int | None = None
     removed: dict[str, int] = field(default_factory=dict)
     bots: int = 0
@@ -86,14 +90,18 @@ class Report:
 
 @dataclass
 class Planned:
-    """How one input would be read: its format, canonical field → theirs, which of that is guessed, the first rows."""
+    """How one input would be read: its format and dialect, canonical field → theirs, which of that is guessed, the
+    first rows, and how many of the first records hold nothing to keep.
+    """
 
     source: str
     format: str
+    dialect: str
     mapping: dict[str, str]
     guessed: tuple[str, ...]
     rows: list[dict[str, Any]]
     rejects: list[Reason]
+    dropped: int = 0
 
 
 class Store(Protocol):
@@ -122,6 +130,7 @@ def ingest(
     kind: Kind = "events",
     maps: Sequence[str] = (),
     format: Format | None = None,
+    dialect: str = "auto",
     max_rejected: float | None = None,
     on_duplicate: Policy | None = None,
     wait: float = 0.0,
@@ -130,8 +139,9 @@ def ingest(
 ) -> Report:
     """Judge, deduplicate and store `inputs` (paths, globs, folders, `-`); `run` is the id under which to take it back.
 
-    Options that are None follow the settings [ingest]. `progress` is called with numbers of lines read. Raises
-    MissingInput, UsageError, Busy (the tables are in use), and BadData where a file is refused or, with
+    `dialect` is the name of one, a TOML file, "native", or "auto": by the first records of each input, unless `maps`
+    say what is in them. Options that are None follow the settings [ingest]. `progress` is called with numbers of lines
+    read. Raises MissingInput, UsageError, Busy (the tables are in use), and BadData where a file is refused or, with
     on_duplicate="error", where an event is there already; nothing is stored then.
     """
     began = time.monotonic()
@@ -140,6 +150,7 @@ def ingest(
     if not 0 <= allowed <= 1:
         raise UsageError(f"--max-rejected is {allowed:g}; expected a share from 0 to 1")
     sources = _sources(inputs, format)
+    choice = choose(dialect, kind, home.settings, mapped=bool(maps))
     with locks.hold(home, "tables", "ingest", wait):
         now = datetime.now(UTC)
         report = Report(run or runs.new_id(now), now)
@@ -153,10 +164,14 @@ def ingest(
             for number, source in enumerate(sources):
                 read = rejected = 0
                 reasons: dict[str, Reason] = {}
-                told = partial(_tell_guesses, source.name, guesses)
-                for batch in reading.batches(source, kind, maps, home.settings, latest_us, tell=told):
+                told = partial(_tell, source.name, guesses, dialect, report.dialects)
+                batches = reading.batches(source, kind, maps, home.settings, latest_us, choice=choice, tell=told)
+                for batch in batches:
                     _let_in(batch, kind, rules, report)
-                    take(batch, number, source.name, store, rejections, reasons)
+                    spoken = report.dialects.get(source.name, "native")
+                    take(batch, number, source.name, store, rejections, reasons, spoken)
+                    for why, count in batch.dropped.items():
+                        report.dropped[why] = report.dropped.get(why, 0) + count
                     read += batch.read
                     rejected += len(batch.rejects)
                     report.zoneless += batch.zoneless
@@ -223,10 +238,11 @@ def take(
     store: Store,
     rejections: Rejections,
     reasons: dict[str, Reason],
+    dialect: str = "native",
 ) -> None:
     """Hand one batch on: rows to the store, rejects to the quarantine, reasons to those counted so far."""
     if batch.rejects:
-        rejections.add(batch.rejects, source)
+        rejections.add(batch.rejects, source, dialect)
         _count_reasons(reasons, batch.rejects, source)
     store.add(batch.rows, number)
 
@@ -238,22 +254,26 @@ def plan(
     kind: Kind = "events",
     maps: Sequence[str] = (),
     format: Format | None = None,
+    dialect: str = "auto",
     rows: int = 3,
 ) -> list[Planned]:
     """How each input would be read, by its first lines; nothing is written. Standard input is consumed."""
     planned = []
     latest_us = time.time_ns() // 1_000 + DAY_US
+    choice = choose(dialect, kind, home.settings, mapped=bool(maps))
     for source in _sources(inputs, format):
-        found = reading.sniff(source, kind, maps, home.settings, latest_us, rows)
+        found = reading.sniff(source, kind, maps, home.settings, latest_us, rows, choice)
         reasons: dict[str, Reason] = {}
         _count_reasons(reasons, found.rejects, source.name)
         let_in = admit(found.rows, kind, DoorRules.of(home.settings)).rows
         records = let_in.select(kept_schema(kind).names).slice(0, rows).to_pylist()
         shown = [{name: value for name, value in record.items() if value is not None} for record in records]
-        mapping = found.mapping
-        planned.append(
-            Planned(source.name, found.format, mapping.describe(), mapping.guessed, shown, _commonest(reasons))
-        )
+        described, guessed = found.mapping.describe(), found.mapping.guessed
+        if found.dialect is not None:
+            described, guessed = _table_of(found.dialect, kind, maps), ()
+        spoken = "native" if found.dialect is None else found.dialect.name
+        wrong = _commonest(reasons)
+        planned.append(Planned(source.name, found.format, spoken, described, guessed, shown, wrong, found.dropped))
     return planned
 
 
@@ -274,8 +294,23 @@ def masked(raw: bytes, longest: int = 160) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def _tell_guesses(source: str, told: set[str], mapping: Mapping) -> None:
-    """Say once what was taken for what without having been told."""
+def _table_of(dialect: Dialect, kind: Kind, maps: Sequence[str]) -> dict[str, str]:
+    """Canonical field → where it is looked for, by the dialect, and by what --map says instead."""
+    paths, constants = parse_flags(kind, maps)
+    table = {name: " | ".join(places) for name, places in dialect.sources.items()}
+    table |= {name: ".".join(path) for name, path in paths.items()}
+    return table | {name: f"={text}" for name, text in constants.items()}
+
+
+def _tell(
+    source: str, told: set[str], asked: str, dialects: dict[str, str], mapping: Mapping, dialect: Dialect | None
+) -> None:
+    """Remember the dialect of an input; say once what was taken for what without having been told."""
+    if dialect is not None:
+        dialects[source] = str(Path(asked).absolute()) if asked.endswith(".toml") else dialect.name
+        if asked == "auto" and dialect.name not in told:
+            told.add(dialect.name)
+            log.info("%s: read as %s (--dialect native reads it as it is)", source, dialect.name)
     if not mapping.guessed:
         return
     shown = mapping.describe()

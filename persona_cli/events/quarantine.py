@@ -22,6 +22,8 @@ from persona_cli.workspace.tables import File, Table
 NAME = "quarantine"
 _SPILL_BYTES = 64 << 20
 _PER_LINE = 200  # what a rejected line takes in memory besides its bytes
+_SPILLED = {"source": pl.String, "line": pl.Int64, "offset": pl.Int64, "reason": pl.String, "raw": pl.Binary,
+            "dialect": pl.String}  # fmt: skip
 _SAME = ["kind", "source", "line", "offset", "raw_hash"]
 
 
@@ -33,11 +35,12 @@ class Rejections:
         self._sources = list(sources)
         self._table = tables.open_table(home, NAME)
         self._known = self._present()
-        self._columns: dict[str, list[Any]] = {"source": [], "line": [], "offset": [], "reason": [], "raw": []}
+        self._columns: dict[str, list[Any]] = {name: [] for name in _SPILLED}
         self._bytes = 0
         self._add: list[File] = []
 
-    def add(self, rejects: Sequence[Reject], source: str) -> None:
+    def add(self, rejects: Sequence[Reject], source: str, dialect: str = "native") -> None:
+        """`dialect` is by which they are to be read when they are judged again: a name, or a TOML file."""
         columns = self._columns
         for reject in rejects:
             columns["source"].append(source)
@@ -45,6 +48,7 @@ class Rejections:
             columns["offset"].append(reject.offset)
             columns["reason"].append(reject.reason)
             columns["raw"].append(reject.raw)
+            columns["dialect"].append(dialect)
             self._bytes += len(reject.raw) + _PER_LINE
         if self._bytes > _SPILL_BYTES:
             self._spill()
@@ -83,8 +87,7 @@ class Rejections:
     def _spill(self) -> None:
         if not self._columns["line"]:
             return
-        types = {"source": pl.String, "line": pl.Int64, "offset": pl.Int64, "reason": pl.String, "raw": pl.Binary}
-        rows = pl.DataFrame(self._columns, schema=types).with_columns(
+        rows = pl.DataFrame(self._columns, schema=_SPILLED).with_columns(
             pl.lit(self._run).alias("run"),
             pl.lit(self._kind).alias("kind"),
             pl.lit(self._at).cast(pl.Datetime("us", "UTC")).alias("rejected_at"),
@@ -135,6 +138,6 @@ def groups(home: Home, by: Sequence[str] = ("run", "source", "reason")) -> pl.Da
 def release(home: Home, keep: pa.Table | pl.DataFrame, files: Sequence[File], table: Table, run: str) -> None:
     """Put `keep` in the place of `files` (a snapshot's), in one commit: what was taken in elsewhere leaves."""
     rest = keep if isinstance(keep, pl.DataFrame) else pl.DataFrame(pl.from_arrow(keep))
-    add = [table.write(rest.select(QUARANTINE.names))] if rest.height else []
+    add = [table.write(rest.select(table.schema.names))] if rest.height else []
     table.commit(add, files, metadata={"run": run})
     table.discard(files)

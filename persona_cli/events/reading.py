@@ -1,12 +1,12 @@
 """Inputs → batches of judged rows and rejects, in the order of the input, in flat memory.
 
-Every line or record is read exactly once: `read` = rows + rejects of each batch. A blank line is a record and is
-rejected as one. Lines count from 1; in a table of text the header is line 1 and is not a record, in Parquet the first
-record is 1.
+Every line or record is read exactly once: `read` = rows + rejects + dropped of each batch. A blank line is a record
+and is rejected as one. Lines count from 1; in a table of text the header is line 1 and is not a record, in Parquet the
+first record is 1.
 
 The fast reader takes what layouts (JSON lines) or separators (tables without quotes) and typed columns vouch for; all
 else goes through `judge`, which alone rejects. The plain reader sends every record through `judge`: the same verdicts
-and values, slowly.
+and values, slowly. Input that speaks a dialect (`translation`) is found out by its first records and read one by one.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from itertools import chain
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from persona_cli.events import jsonlines, parquet, tabular
+from persona_cli.events import jsonlines, parquet, tabular, translation
 from persona_cli.events.batch import Batch, Reject, rows_schema
+from persona_cli.events.dialects.dialect import NATIVE, Choice, Dialect
 from persona_cli.events.judge import Rules
 from persona_cli.events.mapping import Mapping, Path, resolve
 from persona_cli.events.opening import BLOCK_BYTES, Block, Damage, Format, Input, Lines
 from persona_cli.events.schema import Kind
+from persona_cli.events.translation import Translator
 from persona_cli.workspace.settings import Settings
 
-__all__ = ["Batch", "Reject", "Sniffed", "batches", "sniff"]
+__all__ = ["NATIVE", "Batch", "Choice", "Reject", "Sniffed", "batches", "sniff"]
 
 Reader = Literal["fast", "plain", "auto"]
 # Keys in the first lines decide what aliases stand for; a key that first comes later goes to props.
@@ -40,12 +41,14 @@ SNIFF_BYTES = 1 << 20
 
 @dataclass
 class Sniffed:
-    """What the head of an input shows: the mapping, the first accepted rows, and the rejects among its first lines."""
+    """What the head of an input shows: how it is read, the first accepted rows, the rejects among its first lines."""
 
     mapping: Mapping
     format: Format
     rows: pa.Table
     rejects: list[Reject]
+    dialect: Dialect | None = None
+    dropped: int = 0
 
 
 # A piece of the input, ready to be judged.
@@ -61,17 +64,20 @@ def batches(
     *,
     reader: Reader = "auto",
     threads: int = 2,
-    tell: Callable[[Mapping], None] | None = None,
+    choice: Choice = NATIVE,
+    tell: Callable[[Mapping, Dialect | None], None] | None = None,
 ) -> Iterator[Batch]:
     """Judged batches of one input, in its order; `flags` are those of --map, `latest_us` the latest time allowed.
 
-    `tell` is called with the mapping, before the first batch.
+    `choice` is of the dialects that it may be of. `tell` is called with the mapping and the dialect (None: native),
+    before the first batch.
 
     Raises BadData when the needed columns cannot be found or the input cannot be read at all.
     """
-    mapping, works = _open(source, kind, flags, settings, fast=reader != "plain", block_bytes=BLOCK_BYTES)
+    fast = reader != "plain"
+    mapping, works, dialect = _open(source, kind, flags, settings, choice, fast=fast, block_bytes=BLOCK_BYTES)
     if tell is not None:
-        tell(mapping)
+        tell(mapping, dialect)
     zone = settings.text("ingest.assume_tz")
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
@@ -88,36 +94,59 @@ def batches(
 
 
 def sniff(
-    source: Input, kind: Kind, flags: Sequence[str], settings: Settings, latest_us: int, rows: int = 3
+    source: Input,
+    kind: Kind,
+    flags: Sequence[str],
+    settings: Settings,
+    latest_us: int,
+    rows: int = 3,
+    choice: Choice = NATIVE,
 ) -> Sniffed:
     """Look at the head of an input (which consumes standard input): for --dry-run. Raises what `batches` raises."""
-    mapping, works = _open(source, kind, flags, settings, fast=False, block_bytes=SNIFF_BYTES)
+    mapping, works, dialect = _open(source, kind, flags, settings, choice, fast=False, block_bytes=SNIFF_BYTES)
     accepted: list[pa.Table] = []
     rejects: list[Reject] = []
-    read = 0
+    read = dropped = 0
     for work in works:
         batch = work(Rules(mapping, latest_us, settings.text("ingest.assume_tz")))
         accepted.append(batch.rows)
         rejects += batch.rejects
         read += batch.read
+        dropped += sum(batch.dropped.values())
         if read >= HEAD_LINES or sum(table.num_rows for table in accepted) >= rows:
             break
     table = pa.concat_tables(accepted) if accepted else rows_schema(kind).empty_table()
-    return Sniffed(mapping, source.format, table.slice(0, rows), rejects)
+    return Sniffed(mapping, source.format, table.slice(0, rows), rejects, dialect, dropped)
 
 
 def _open(
-    source: Input, kind: Kind, flags: Sequence[str], settings: Settings, *, fast: bool, block_bytes: int
-) -> tuple[Mapping, Iterator[Work]]:
+    source: Input,
+    kind: Kind,
+    flags: Sequence[str],
+    settings: Settings,
+    choice: Choice,
+    *,
+    fast: bool,
+    block_bytes: int,
+) -> tuple[Mapping, Iterator[Work], Dialect | None]:
     if source.format == "parquet":
-        file = parquet.open_file(source)
-        mapping = resolve(kind, parquet.paths_of(file.schema_arrow), flags, nested=False)
-        return mapping, _parquet_works(file, source, fast=fast)
+        return _open_parquet(source, kind, flags, choice, fast=fast)
     max_line = settings.whole("ingest.max_line_mb") << 20
     pieces = iter(Lines(source, max_line, settings.number("ingest.max_expansion"), block_bytes))
+    if choice.dialects:
+        first = next(pieces, None)
+        pieces = chain([] if first is None else [first], pieces)
+        if (found := translation.of_lines(first, source.format, choice, max_line)) is not None:
+            translator = Translator.of(found, flags)
+            reader = translation.read_headerless if found.columns else translation.read_json
+            works = (
+                partial(_damaged, piece) if isinstance(piece, Damage) else partial(reader, piece, translator, max_line)
+                for piece in pieces
+            )
+            return translator.mapping, works, found
     if source.format == "jsonl":
-        return _open_json(pieces, kind, flags, max_line, fast=fast)
-    return _open_text(pieces, source, kind, flags, max_line, fast=fast)
+        return *_open_json(pieces, kind, flags, max_line, fast=fast), None
+    return _open_text(pieces, source, kind, flags, max_line, choice, fast=fast)
 
 
 def _open_json(
@@ -152,11 +181,26 @@ def _open_text(
     kind: Kind,
     flags: Sequence[str],
     max_line: int,
+    choice: Choice,
     *,
     fast: bool,
-) -> tuple[Mapping, Iterator[Work]]:
+) -> tuple[Mapping, Iterator[Work], Dialect | None]:
     separator = "\t" if source.format == "tsv" else ","
     names, rest = tabular.header(pieces, source.name, separator, max_line)
+    dialect = None
+    if choice.dialects:
+        first = next(rest, None)
+        rest = chain([] if first is None else [first], rest)
+        unique = translation.unique_names(names)
+        dialect = translation.of_rows(first, unique, separator, choice, max_line)
+    if dialect is not None:
+        translator = Translator.of(dialect, flags)
+        translated = (
+            _translated_text(piece, unique, separator, translator, max_line)
+            for piece in tabular.whole_rows(rest, separator, max_line)
+        )
+        return translator.mapping, translated, dialect
+    tabular.no_name_twice(names, source.name)
     mapping = resolve(kind, {(name,) for name in names}, flags, nested=False)
 
     def works() -> Iterator[Work]:
@@ -169,13 +213,49 @@ def _open_text(
                 records = tabular.split(piece, separator, max_line) if isinstance(piece, Block) else piece
                 yield partial(tabular.read_records, records, names, together=fast)
 
-    return mapping, works()
+    return mapping, works(), None
 
 
-def _parquet_works(file: pq.ParquetFile, source: Input, *, fast: bool) -> Iterator[Work]:
+def _translated_text(
+    piece: Block | Damage | list[tabular.Record],
+    names: Sequence[str],
+    separator: str,
+    translator: Translator,
+    max_line: int,
+) -> Work:
+    if isinstance(piece, Damage):
+        return partial(_damaged, piece)
+    if isinstance(piece, Block):
+        return partial(translation.read_block, piece, names, separator, translator, max_line)
+    return partial(translation.read_rows, piece, names, translator)
+
+
+def _open_parquet(
+    source: Input, kind: Kind, flags: Sequence[str], choice: Choice, *, fast: bool
+) -> tuple[Mapping, Iterator[Work], Dialect | None]:
+    file = parquet.open_file(source)
+    tables = parquet.tables_of(file, source.name)
+    dialect = None
+    if choice.dialects:
+        first = next(tables, None)
+        tables = chain([] if first is None else [first], tables)
+        head = [] if first is None else first.slice(0, translation.LOOKED_AT).to_pylist()
+        dialect = translation.of_records(choice, head)
+    if dialect is not None:
+        translator = Translator.of(dialect, flags)
+        return translator.mapping, _numbered(tables, partial(_translated_table, translator)), dialect
+    mapping = resolve(kind, parquet.paths_of(file.schema_arrow), flags, nested=False)
+    return mapping, _numbered(tables, lambda table, line: partial(parquet.read_table, table, line, together=fast)), None
+
+
+def _translated_table(translator: Translator, table: pa.Table, line: int) -> Work:
+    return partial(translation.read_table, table, line, translator)
+
+
+def _numbered(tables: Iterator[pa.Table], work: Callable[[pa.Table, int], Work]) -> Iterator[Work]:
     line = 1
-    for table in parquet.tables_of(file, source.name):
-        yield partial(parquet.read_table, table, line, together=fast)
+    for table in tables:
+        yield work(table, line)
         line += table.num_rows
 
 

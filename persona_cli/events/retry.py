@@ -4,22 +4,25 @@ What passes is committed to the table first and leaves the quarantine after, so 
 nothing: the next retry finds the rows there as duplicates and lets the lines go. The lines of one source are read as
 one file, in their order; one that says the same as a stored event of that file therefore counts as its duplicate.
 
-Not to be judged again: a line that was cut (longer than 64 KiB), a row of CSV, TSV or Parquet, which means nothing
-without its header, and the damaged end of a compressed file.
+Lines of a dialect are read by the dialect that their file was read by, or by the one named now.
+
+Not to be judged again: a line that was cut (longer than 64 KiB), a row of CSV, TSV or Parquet that means nothing
+without its header, the damaged end of a compressed file, and a line whose dialect is not there any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
-from persona_cli.errors import BadData
+from persona_cli.errors import BadData, PersonaError
 from persona_cli.events import opening, reading
+from persona_cli.events.dialects import choose
+from persona_cli.events.dialects.dialect import Choice
 from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.ingest import DAY_US, open_store
 from persona_cli.events.opening import Input
@@ -28,10 +31,16 @@ from persona_cli.events.schema import MAX_RAW_BYTES, Kind
 from persona_cli.workspace import artifacts, locks, runs, tables
 from persona_cli.workspace.home import Home
 
+# Which dialects lines may be of, by (kind, what they were read as).
+Choices = dict[tuple[str, str], Choice]
+
 
 @dataclass
 class Retried:
-    """`read` lines were judged again: accepted + duplicates + rejected; `impossible` ones could not be, by reason."""
+    """`read` lines were judged again: accepted + duplicates + rejected + dropped.
+
+    Those of `impossible` could not be, by reason.
+    """
 
     run: str
     read: int = 0
@@ -47,13 +56,15 @@ def retry(
     home: Home,
     *,
     maps: Sequence[str] = (),
+    dialect: str | None = None,
     where: Mapping[str, str | None] | None = None,
     wait: float = 0.0,
     run: str | None = None,
 ) -> Retried:
     """Judge the lines picked by `where` (exact kind, source, run, reason) again; `run` is the id to take it back by.
 
-    Raises Busy where the tables are in use after `wait` seconds, and what the mapping raises.
+    `dialect` is by which all of them are read, instead of the one that each line was read by. Raises Busy where the
+    tables are in use after `wait` seconds, and what the mapping raises.
     """
     now = datetime.now(UTC)
     run = run or runs.new_id(now)
@@ -64,34 +75,68 @@ def retry(
             return done
         files = table.files
         rows = table.scan(files).collect().with_row_index("row")
-        chosen = rows
+        chosen = rows if "dialect" in rows.columns else rows.with_columns(pl.lit(None, pl.String).alias("dialect"))
+        spoken = pl.col("dialect").fill_null("auto") if dialect is None else pl.lit(dialect)
+        chosen = chosen.with_columns(spoken.alias("dialect"))
         for name, wanted in (where or {}).items():
             chosen = chosen if wanted is None else chosen.filter(pl.col(name) == wanted)
-        chosen = _possible(chosen, done)
+        choices = _choices(home, chosen, bool(maps), named=dialect is not None)
+        chosen = _possible(chosen, choices, done)
         passed: list[int] = []
         for kind in chosen["kind"].unique().sort().to_list():
-            passed += _retry_kind(home, kind, chosen.filter(pl.col("kind") == kind), maps, now, run, done)
+            passed += _retry_kind(home, kind, chosen.filter(pl.col("kind") == kind), choices, maps, now, run, done)
         if passed:
             rest = rows.filter(~pl.col("row").is_in(passed))
             release(home, rest, files, table, run)
     return done
 
 
-def _possible(rows: pl.DataFrame, done: Retried) -> pl.DataFrame:
+def _choices(home: Home, rows: pl.DataFrame, mapped: bool, *, named: bool) -> Choices:
+    """By (kind, dialect); without those whose dialect is not there any more (an error if it is `named` now)."""
+    choices: Choices = {}
+    for kind, name in rows.select("kind", "dialect").unique().sort("kind", "dialect").iter_rows():
+        try:
+            choices[kind, name] = choose(name, kind, home.settings, mapped=mapped)
+        except PersonaError:
+            if named:
+                raise
+    return choices
+
+
+def _possible(rows: pl.DataFrame, choices: Choices, done: Retried) -> pl.DataFrame:
+    """The rows that can be judged, with the `format` that they are read as."""
+    headerless = {key for key, choice in choices.items() if any(one.columns for one in choice.dialects)}
     impossible = (
         pl.when(pl.col("raw").bin.size() >= MAX_RAW_BYTES)
         .then(pl.lit("longer than 64 KiB: only its beginning was kept"))
         .when(pl.col("reason").str.contains(r" stream (ends early|damaged)$"))
         .then(pl.lit("the damaged end of a compressed file"))
-        .when(~pl.col("source").map_elements(_is_json, return_dtype=pl.Boolean))
+        .when(~_among(choices))
+        .then(pl.format("the dialect {} is not there any more (--dialect names another)", "dialect"))
+        .when(pl.col("format") == "")
         .then(pl.lit("a row of a table, which means nothing without its header"))
         .otherwise(None)
         .alias("impossible")
     )
-    rows = rows.with_columns(impossible)
+    by_name = pl.col("source").map_elements(_is_json, return_dtype=pl.Boolean)
+    told = (
+        pl.when(by_name | ((pl.col("dialect") != "native") & pl.col("raw").bin.starts_with(b"{")))
+        .then(pl.lit("jsonl"))
+        .when(_among(headerless))
+        .then(pl.lit("tsv"))
+        .otherwise(pl.lit(""))
+    )
+    rows = rows.with_columns(told.alias("format")).with_columns(impossible)
     counted = rows.filter(pl.col("impossible").is_not_null())["impossible"].value_counts(sort=True)
     done.impossible = dict(counted.iter_rows())
     return rows.filter(pl.col("impossible").is_null())
+
+
+def _among(keys: Collection[tuple[str, str]]) -> pl.Expr:
+    """Rows whose (kind, dialect) is one of these."""
+    return pl.any_horizontal(
+        pl.lit(False), *((pl.col("kind") == kind) & (pl.col("dialect") == name) for kind, name in sorted(keys))
+    )
 
 
 def _is_json(source: str) -> bool:
@@ -99,7 +144,14 @@ def _is_json(source: str) -> bool:
 
 
 def _retry_kind(
-    home: Home, kind: Kind, rows: pl.DataFrame, maps: Sequence[str], now: datetime, run: str, done: Retried
+    home: Home,
+    kind: Kind,
+    rows: pl.DataFrame,
+    choices: Choices,
+    maps: Sequence[str],
+    now: datetime,
+    run: str,
+    done: Retried,
 ) -> list[int]:
     """Take in what passes; answers the numbers of the rows that may leave the quarantine."""
     sources = rows["source"].unique().sort().to_list()
@@ -109,12 +161,16 @@ def _retry_kind(
     latest_us = int(now.timestamp() * 1_000_000) + DAY_US
     try:
         with artifacts.scratch(home.root) as folder:
-            for number, source in enumerate(sources):
-                lines = rows.filter(pl.col("source") == source).sort("line", "rejected_at")
+            ways = rows.select("source", "dialect", "format").unique().sort("source", "dialect", "format")
+            for source, name, format in ways.iter_rows():
+                number = sources.index(source)
+                same = {"source": source, "dialect": name, "format": format}
+                lines = rows.filter(*(pl.col(key) == value for key, value in same.items())).sort("line", "rejected_at")
                 # The same line of the same source, quarantined by several runs under other circumstances, counts once.
                 first = lines.unique(["line", "offset", "raw"], keep="first", maintain_order=True)
                 try:
-                    judged = _judged(home, kind, first["raw"].to_list(), maps, folder / "lines", latest_us)
+                    spool = Input("quarantine", folder / "lines", format)
+                    judged = _judged(home, kind, first["raw"].to_list(), maps, spool, choices[kind, name], latest_us)
                 except BadData as error:  # no line has what every line needs
                     done.read += first.height
                     done.rejected += first.height
@@ -122,13 +178,16 @@ def _retry_kind(
                     continue
                 for batch in judged:
                     numbers = batch.rows["line"].to_numpy() - 1
-                    good = first.select("line", "offset", "raw")[numbers]
+                    # Of a line that stands for several records, all have to pass: those that are stored stay so.
+                    bad = {reject.line - 1 for reject in batch.rejects}
+                    good = first.select("line", "offset", "raw")[sorted({*numbers.tolist()} - bad)]
                     passed += lines.join(good, ["line", "offset", "raw"], "semi")["row"].to_list()
                     admitted = admit(_with_lines(batch.rows, first, numbers), kind, rules)
                     done.dropped += admitted.dropped
                     store.add(admitted.rows, number)
                     done.read += batch.read
                     done.rejected += len(batch.rejects)
+                    done.dropped += sum(batch.dropped.values())
                     for reject in batch.rejects:
                         _count(done, reject.reason, 1)
         store.finish()
@@ -146,10 +205,11 @@ def _count(done: Retried, reason: str, lines: int) -> None:
 
 
 def _judged(
-    home: Home, kind: Kind, raws: Sequence[bytes], maps: Sequence[str], path: Path, latest_us: int
+    home: Home, kind: Kind, raws: Sequence[bytes], maps: Sequence[str], spool: Input, choice: Choice, latest_us: int
 ) -> list[reading.Batch]:
-    path.write_bytes(b"".join(raw + b"\n" for raw in raws))
-    return list(reading.batches(Input("quarantine", path, "jsonl"), kind, maps, home.settings, latest_us))
+    assert spool.path is not None
+    spool.path.write_bytes(b"".join(raw + b"\n" for raw in raws))
+    return list(reading.batches(spool, kind, maps, home.settings, latest_us, choice=choice))
 
 
 def _with_lines(rows: pa.Table, lines: pl.DataFrame, numbers: object) -> pa.Table:

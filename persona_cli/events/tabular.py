@@ -28,6 +28,7 @@ from persona_cli.events.opening import Block, Damage, too_long
 from persona_cli.events.scan import RETURN, Positions, Scan, scan
 
 _OPEN = "quoted field is not closed"
+_EXPECTED = "expected a header row with a name for each column"
 CUT = "\x1f"
 # What would be taken for the end of a row, or is not a JSON text as it stands.
 _NOT_SIMPLE = re.compile('[\n\r"]')
@@ -50,19 +51,21 @@ def header(
 
     Raises BadData when there is no row that names columns.
     """
-    expected = "expected a header row with a name for each column"
     first = next(pieces, None)
     if not isinstance(first, Block):
-        raise BadData(f"{source}: {first.reason if first else 'the file is empty'}; {expected}")
+        raise BadData(f"{source}: {first.reason if first else 'the file is empty'}; {_EXPECTED}")
     row = next(records_of(first, separator, max_line, last=False))
     if isinstance(row, Block) or isinstance(row.cells, str):
-        raise BadData(f"{source}: {_OPEN if isinstance(row, Block) else row.cells}; {expected}")
+        raise BadData(f"{source}: {_OPEN if isinstance(row, Block) else row.cells}; {_EXPECTED}")
     names = tuple(name.strip() for name in row.cells)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise BadData(f"{source}: the header row names {twice[0]!r} twice; {expected}")
     used = len(row.raw) + 1
     rest = Block(first.data[used:], first.line + row.raw.count(b"\n") + 1, first.offset + used)
     return names, chain([rest] if rest.data else [], pieces)
+
+
+def no_name_twice(names: Sequence[str], source: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadData(f"{source}: the header row names {twice[0]!r} twice; {_EXPECTED}")
 
 
 def whole_rows(

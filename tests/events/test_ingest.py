@@ -154,7 +154,7 @@ def test_guesses_are_told_once(home: Home, tmp_path: Path, caplog: pytest.LogCap
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("userId,movieId,rating,timestamp\n1,10,4.5,1700000000\n")
     with caplog.at_level(logging.INFO, "persona"):
-        ingest(home, [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+        ingest(home, [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], dialect="native")
     expected = "guessed user_id = userId, item_id = movieId, value = rating, event_type = rating"
     assert caplog.messages == [f"{tmp_path}/a.csv: {expected} (--map FIELD=THEIRS decides)"]
 

@@ -24,8 +24,10 @@ from persona_cli.events.schema import Kind
 Record = dict[str, Any]
 Sources = Mapping[str, tuple[str, ...]]
 
-__all__ = ["Dialect", "Dropped", "Record", "Rejected", "Sources", "elements", "numbered", "pick", "read", "unbatched",
-           "value_at", "without"]  # fmt: skip
+__all__ = [
+    "NATIVE", "Choice", "Dialect", "Dropped", "Record", "Rejected", "Sources", "elements", "numbered", "pick", "read",
+    "unbatched", "value_at", "without",
+]  # fmt: skip
 
 
 class Dropped(Exception):
@@ -43,7 +45,8 @@ class Dialect:
     """One system's events. Modules of this package offer theirs as `DIALECTS`, other distributions as entry points.
 
     `recognises` gets up to 100 first records (as they come from the file, after `unpack`) and says whether all of them
-    are of this dialect: strictly, by their keys, so that no native file and no other dialect's matches.
+    are of this dialect: strictly, by their keys, so that no native file and no other dialect's matches. Where it says
+    no, it is asked about each of them alone: nine in ten are enough.
 
     `records` makes of one record (after `unpack`) the native records it stands for: canonical names, flat, context
     fields flat too, times as ISO text or whole numbers (s, ms, µs, ns by size), what has no canonical name in the
@@ -66,6 +69,17 @@ class Dialect:
     separator: str = ""
     encoding: str = "utf-8"  # of tables of text; "latin-1" for old files
     notes: tuple[str, ...] = ()  # what the table of fields cannot say; sentences for docs/events.md
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which dialects a file may be of; `sure` when it is one of these whatever its keys are."""
+
+    dialects: tuple[Dialect, ...] = ()
+    sure: bool = False
+
+
+NATIVE = Choice()
 
 
 def value_at(record: Record, path: str) -> Any:
