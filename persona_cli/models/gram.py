@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ONE = 1 << 16
 """Fixed point of a row; a cell is in units of 2^-32."""
 # Cells of a block of the product before those below the diagonal are dropped: 16 bytes each at the most.
-_BLOCK_CELLS = 1 << 25
+_BLOCK_CELLS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -170,13 +170,21 @@ def _upper_blocks(rows: sparse.csr_array) -> Iterator[sparse.csr_array]:
         done = bounds[start - 1] if start else 0
         stop = max(int(np.searchsorted(bounds, done + _BLOCK_CELLS, side="right")), start + 1)
         # Columns left of the block belong to blocks before it.
-        block = (by_item[start:stop] @ by_column[:, start:].tocsr()).tocsr()  # (n_block, n_items - start)
-        block = sparse.triu(block, format="csr")
-        block.sort_indices()
-        yield sparse.csr_array(
-            (block.data, block.indices + start, block.indptr), shape=(stop - start, n_items), dtype=np.int64
-        )
+        block = sparse.csr_array(by_item[start:stop] @ by_column[:, start:].tocsr())  # (n_block, n_items - start)
+        yield _upper(block, start, n_items)
         start = stop
+
+
+def _upper(block: sparse.csr_array, start: int, n_items: int) -> sparse.csr_array:
+    """The part of rows from `start` on (n_block, n_items - start) that is not below the diagonal: (n_block, n_items)."""
+    lengths = np.diff(block.indptr)
+    kept = block.indices >= np.repeat(np.arange(len(lengths), dtype=block.indices.dtype), lengths)
+    ends = np.concatenate(([0], np.cumsum(kept)))[block.indptr]
+    upper = sparse.csr_array(
+        (block.data[kept], block.indices[kept] + start, ends), shape=(len(lengths), n_items), dtype=np.int64
+    )
+    upper.sort_indices()
+    return upper
 
 
 def _over(gram: Gram, items: pl.Series) -> Gram:
