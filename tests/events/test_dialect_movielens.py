@@ -59,9 +59,11 @@ def test_events_without_a_header_read_back(rated: dict[str, Any], tagged: dict[s
         assert speaks.recognises([record]) or (speaks is U_DATA and row["value"] % 1)
 
 
-@given(st.text("abc (é,):", min_size=1).filter(str.strip), st.integers(1900, 2030), st.lists(st.sampled_from("WXYZ"), min_size=1))  # fmt: skip
+TITLE = st.text("abc (é,)'", min_size=1).filter(str.strip).map(str.strip)
+
+
+@given(TITLE, st.integers(1900, 2030), st.lists(st.sampled_from("WXYZ"), min_size=1))
 def test_movies_read_back(title: str, year: int, genres: list[str]) -> None:
-    title = title.strip().replace("::", ":")
     record = {"movieId": "7", "title": f"{title} ({year})", "genres": "|".join(genres)}
     row = {"item_id": "7", "title": title, "tags": genres, "props": {"year": year}}
     assert hear(MOVIES, record) == [row]

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from persona_cli.events.dialects.dialect import Record, Rejected, Sources, value_at, without
-from persona_cli.events.judge import ASCII_BLANK, Rules, constant
+from persona_cli.events.judge import ASCII_BLANK, Rules, constant, parse_json
 from persona_cli.events.mapping import Mapping as Places
 from persona_cli.events.mapping import json_type
 from persona_cli.events.schema import FIELDS, KEY, Field, Kind
@@ -121,6 +121,17 @@ def number(record: Record, path: str) -> float | None:
 def money(price: float | None, quantity: float | None) -> float | None:
     """Price · quantity, one where no quantity is given; None without a price."""
     return None if price is None else price * (1.0 if quantity is None else quantity)
+
+
+def read_json(text: str, path: str) -> Record:
+    """The JSON object that a cell holds; raises Rejected, which names the cell, for anything else."""
+    try:
+        return parse_json(text.encode("utf-8", "surrogatepass"))
+    except Rejected as rejected:
+        said = str(rejected)
+        raise Rejected(
+            f"{path}: {said if said.startswith('expected') else f'expected a JSON object: {said}'}"
+        ) from None
 
 
 def said(record: Record, path: str) -> str | None:
