@@ -86,9 +86,8 @@ def _settings(contender: Contender) -> dict[str, Any]:
     own = {f"model.{model.name}.{key}": value for key, value in model.settings().items()}
     if not isinstance(model, Layered):
         return own
-    for part in (model.popular, model.individual):
-        if part is not None:
-            own |= {f"model.{part.name}.{key}": value for key, value in part.settings().items()}
+    for part in model.parts().values():
+        own |= {f"model.{part.name}.{key}": value for key, value in part.settings().items()}
     return own
 
 

@@ -22,6 +22,7 @@ from persona_cli.evaluation.timelines import stable_hashes
 from persona_cli.models import kinds
 from persona_cli.models.base import Interactions, Model
 from persona_cli.models.blend import Blend, weights_of
+from persona_cli.models.cohort import Cohort
 from persona_cli.models.interactions import interactions, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
@@ -49,6 +50,14 @@ class Judged:
     """The instant from which events were not asked about; None: the last event is."""
     figures: pl.DataFrame
     """user_id (sorted) and NDCG@20 of every candidate, a column each."""
+    events: NDArray[np.int64] | None = None
+    """Events with an item that were known of each user (n_users,)."""
+
+    def of(self, fewest: int, most: int) -> Judged:
+        """The same of the users of whom so many events were known."""
+        assert self.events is not None
+        kept = (self.events >= fewest) & (self.events <= most)
+        return dataclasses.replace(self, figures=self.figures.filter(pl.Series(kept)), events=self.events[kept])
 
     def values(self, candidate: str) -> Values:
         """NDCG@20 of one candidate (n_users,)."""
@@ -59,11 +68,15 @@ class Judged:
         return {name: float(self.values(name).mean()) for name in self.figures.columns[1:]}
 
 
-def around(individual: str | None, evidence: float | str | None = None) -> str:
-    """What a candidate is called: the popular list, or layered around a model; `evidence` where another was tried."""
+def around(individual: str | None, evidence: float | str | None = None, cohort: bool = False) -> str:
+    """What a candidate is called: the popular list, or layered around a model; `evidence` and `cohort` where tried."""
     if individual is None:
         return POPULAR
-    return f"layered around {individual}" + ("" if evidence is None else f", evidence {evidence:g}")
+    return (
+        f"layered around {individual}"
+        + (" with cohorts" if cohort else "")
+        + ("" if evidence is None else f", evidence {evidence:g}")
+    )
 
 
 class Panel:
@@ -87,7 +100,9 @@ class Panel:
     def judged(self, figures: Mapping[str, pl.Series]) -> Judged:
         """What was found, by candidate."""
         frame = pl.DataFrame({"user_id": self.roster.users, **figures})
-        return Judged(self.exam.headline, self.exam.as_of, self.exam.split.get("end"), frame)
+        places, events = self.roster.places, self.roster.matrix.events
+        known = np.where(places >= 0, np.append(events, 0)[places], 0)
+        return Judged(self.exam.headline, self.exam.as_of, self.exam.split.get("end"), frame, known)
 
 
 Describe = Callable[[datetime, pl.Series], pl.DataFrame | None]
@@ -103,6 +118,8 @@ class Further:
     evidences: tuple[float, ...] = ()
     blends: tuple[tuple[str, ...], ...] = ()
     """`model.blend.of` of each blend tried, of models that are compared."""
+    cohorts: tuple[float, ...] = ()
+    """Values of evidence that `tuned` and blends are tried with beside a cohort part."""
 
 
 NOTHING = Further()
@@ -128,7 +145,13 @@ def judged(
     training = prepare(exam.train, settings, exam.as_of, catalogue=catalogue, ordered=ordered)
     panel = Panel(exam, settings, training.interactions if exam.known is exam.train else None, ordered)
     popular = Popular.from_settings(settings).fit(training)
-    rule = settings.number_or_word("model.layered.evidence")
+    plain = Layered.from_settings(settings)
+    cohort = None if plain.cohort is None else plain.cohort.fit(training)
+
+    def served(inside: Model, evidence: float | str = plain.evidence, cohort: Cohort | None = cohort) -> pl.Series:
+        made = Layered(popular, inside, evidence, cohort, plain.cohort_evidence, plain.few_users)
+        return panel.values(made.joined())
+
     found = {POPULAR: panel.values(popular)}
     fitted: dict[str, Model] = {}
     for name in names:
@@ -136,15 +159,21 @@ def judged(
         fitted[name] = kinds.unfitted(name, settings).fit(training)
         if alone:
             found[name] = panel.values(fitted[name], popular)
-        found[around(name)] = panel.values(Layered(popular, fitted[name], rule).joined())
+        found[around(name)] = served(fitted[name])
     if callable(further):
         further = further({name: float(values.mean() or 0.0) for name, values in found.items()})  # type: ignore[arg-type]
+    if further.cohorts:
+        cohort = Cohort.from_settings(settings).fit(training)
     for name in further.tuned:
         for evidence in further.evidences:
-            found[around(name, evidence)] = panel.values(Layered(popular, fitted[name], evidence).joined())
+            found[around(name, evidence)] = served(fitted[name], evidence)
     for of in further.blends:
         blend = Blend({name: fitted[name] for name in weights_of(of)}, of).joined()
-        found[around(blend_of(of))] = panel.values(Layered(popular, blend, rule).joined())
+        fitted[blend_of(of)] = blend
+        found[around(blend_of(of))] = served(blend)
+    for name in (*further.tuned, *map(blend_of, further.blends)):
+        for evidence in further.cohorts:
+            found[around(name, evidence, cohort=True)] = served(fitted[name], evidence, cohort)
     return panel.judged(found)
 
 

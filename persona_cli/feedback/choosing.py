@@ -1,16 +1,19 @@
 """Which model to serve: compared at several past cuts, the simpler one kept unless another wins at all of them.
 
 Few degrees of freedom, so that little can be overfitted: one individual model of those that fit the time, or one of two
-blends, and one number, the evidence of the layered model, out of five. A single cut misleads: what is ahead there by a
-property of that cut alone is behind in the future. So a candidate takes the place of a simpler one only where it is
+blends, one number, the evidence of the layered model, out of five, and whether there is a cohort part. A single cut
+misleads: what is ahead there by a property of that cut alone is behind in the future. So a candidate takes the place of
+a simpler one only where it is
 
     clearly better    the paired interval of NDCG@20 over users, each user's mean over the cuts, lies above 0; its level
                       is 95 % over all that is tried at once (Bonferroni)
     steady            its mean is the higher one at every cut
 
-Else what stands by rule stays: the model that promises most (`budget.by_rule`) if it is likely better than the popular
-list, else the popular list; the evidence by rule instead of a number. Where few lists hold a right answer, thousands of
-users cannot tell any model from the popular list for sure; that a personal list is better is then the safer guess.
+A cohort part also stands where that is so among users with few events (1 to 10), whom it is for, while the interval
+over all users lies above a loss of 1 %. Else what stands by rule stays: the model that promises most (`budget.by_rule`)
+if it is likely better than the popular list, else the popular list; the evidence by rule instead of a number. Where few
+lists hold a right answer, thousands of users cannot tell any model from the popular list for sure; that a personal list
+is better is then the safer guess.
 """
 
 from __future__ import annotations
@@ -42,10 +45,17 @@ from persona_cli.feedback.candidates import (
     sampled,
 )
 from persona_cli.models.layered import AUTO_EVIDENCE
+from persona_cli.models.layering import COHORT_EVIDENCE
 from persona_cli.workspace.settings import Settings
 
 EVIDENCE = (0.3, 1.0, 3.0, 10.0, 30.0)
 """What is tried for model.layered.evidence = "auto"."""
+WITH_COHORT = (15.0, 40.0)
+"""The same beside a cohort part, where evidence is squared."""
+FEW_EVENTS = (1, 10)
+"""Users of whom so many events are known are those that a cohort part is for."""
+BEARABLE = 0.01
+"""Loss over all users that has to be ruled out where a cohort part helps these."""
 NEEDED = (
     "user_id",
     "item_id",
@@ -105,6 +115,8 @@ class Choice:
     """model.blend.of, where the individual model is a blend."""
     further: Further = NOTHING
     """What was tried beside each model by its rule."""
+    cohort_evidence: float | None = None
+    """model.layered.cohort_evidence, where a cohort part was chosen."""
 
     def validation(self, name: str) -> dict[str, Any] | None:
         """The figure of a model as JSON; None where it was not compared."""
@@ -116,9 +128,9 @@ class Choice:
     def record(self) -> dict[str, Any] | None:
         """The choice as JSON types, for the manifest of the model that it made; None where nothing was compared.
 
-        metric, individual, served, evidence, blend (where one is chosen), users, why, figures {model: {value, low,
-        high}}, and cuts, each with headline, cut, until, users and figures {candidate: mean}. Numbers are rounded to 6
-        digits.
+        metric, individual, served, evidence, cohort_evidence and blend (where one is chosen), users, why, figures
+        {model: {value, low, high}}, and cuts, each with headline, cut, until, users and figures {candidate: mean}.
+        Numbers are rounded to 6 digits.
         """
         if not self.cuts:
             return None
@@ -127,6 +139,7 @@ class Choice:
             "individual": self.individual,
             "served": self.served,
             "evidence": self.evidence,
+            **({} if self.cohort_evidence is None else {"cohort_evidence": self.cohort_evidence}),
             **({"blend": list(self.blend)} if self.blend else {}),
             "users": self.users,
             "why": self.why,
@@ -159,20 +172,20 @@ def choose(
 
     `events` are rows of `signal_events`. At most `cuts` (default: train.cuts) windows of the last part of the events,
     and fewer where one of them would ask fewer than 100 users. Every cut fits every model once. With `tune`, what is
-    ahead at the first cut decides what else is tried at all of them (`more`): other values of the evidence for the
-    model that leads there, and blends of it with the next two. Raises MissingInput where no cut leaves something to
-    learn and to ask.
+    ahead at the first cut decides what else is tried at all of them (`more`): other values of the evidence and a cohort
+    part for the model that leads there, and blends of it with the next two. Raises MissingInput where no cut leaves
+    something to learn and to ask.
     """
     found = past(events, settings, settings.whole("train.cuts") if cuts is None else cuts)
     evidence = settings.number_or_word("model.layered.evidence")
-    evidences = tried(settings) if tune else []
+    evidences, cohorts = (tried(settings), with_cohort(settings)) if tune else ([], ())
     results: list[Judged] = []
     further = NOTHING
 
     def decided(means: Mapping[str, float]) -> Further:
         nonlocal further
         if not results and tune:
-            further = more(means, names, evidences)
+            further = more(means, names, evidences, cohorts)
         return further
 
     for exam in found:
@@ -180,19 +193,29 @@ def choose(
     return decide(results, names, evidence, further, _headline(found))
 
 
-def more(means: Mapping[str, float], names: Sequence[str], evidences: Sequence[float]) -> Further:
+def more(
+    means: Mapping[str, float], names: Sequence[str], evidences: Sequence[float], cohorts: Sequence[float] = ()
+) -> Further:
     """What else is tried, by the means of the candidates at one cut."""
     ahead = sorted(names, key=lambda name: -means[around(name)])
     if not ahead or means[around(ahead[0])] <= 0:
         return NOTHING
     blends = tuple((ahead[0], f"{name}:{BLENDED:g}") for name in ahead[1:3] if means[around(name)] > 0)
-    return Further((ahead[0],), tuple(evidences), blends)
+    return Further((ahead[0],), tuple(evidences), blends, tuple(cohorts))
 
 
 def tried(settings: Settings) -> list[float]:
     """Values of evidence to try beside the rule's; none where the settings give one."""
     auto = settings.number_or_word("model.layered.evidence") == "auto"
     return [value for value in EVIDENCE if value != AUTO_EVIDENCE] if auto else []
+
+
+def with_cohort(settings: Settings) -> tuple[float, ...]:
+    """Values of evidence to try with a cohort part; none where the settings say whether there is one."""
+    if settings.number_or_word("model.layered.cohort_evidence") != "auto":
+        return ()
+    given = settings.number_or_word("model.layered.evidence")
+    return WITH_COHORT if isinstance(given, str) else (given,)
 
 
 def past(events: pl.DataFrame, settings: Settings, cuts: int) -> list[Exam]:
@@ -238,13 +261,19 @@ def decide(
     tuned = max(evidences, key=lambda value: (values[around(best, value)].mean(), -value)) if evidences else None
     if tuned is not None and wins(around(best, tuned), served, len(evidences)):
         evidence, served = tuned, around(best, tuned)
+    cohorts = further.cohorts if best in (*further.tuned, *blends) else ()
+    grouped = max(cohorts, key=lambda value: (values[around(best, value, True)].mean(), -value)) if cohorts else None
+    cohort_evidence = None
+    if grouped is not None and _helps(cuts, values, around(best, grouped, True), served, len(cohorts)):
+        evidence, served, cohort_evidence = grouped, around(best, grouped, True), COHORT_EVIDENCE
     figures = {POPULAR: mean_interval(values[POPULAR])} | {name: mean_interval(values[around(name)]) for name in names}
     figures["layered"] = mean_interval(values[served])
     at = "" if len(cuts) == 1 else f" at {len(cuts)} cuts"
     why = f"{METRIC} of {together.height:,} users{at}: {', '.join(said)}; "
     why += "nothing is clearly better than the popular list" if best is None else f"{best} is taken"
     if best is not None and served != around(best):
-        why += f" with evidence {evidence:g} ({_shown(values[served])})"
+        with_ = "" if cohort_evidence is None else "a cohort part and "
+        why += f" with {with_}evidence {evidence:g} ({_shown(values[served])})"
     found = tuple(Cut(one.headline, one.cut, one.until, one.figures.height, one.means()) for one in cuts)
     individual, blend = ("blend", blends[best]) if best in blends else (best, ())
     return Choice(
@@ -258,6 +287,7 @@ def decide(
         found,
         blend,
         further,
+        cohort_evidence,
     )
 
 
@@ -265,6 +295,27 @@ def clearly_better(values: Values, than: Values, of: int = 1, level: float = 0.9
     """Whether the paired interval of the mean difference lies above 0; its level holds over `of` comparisons."""
     low = difference_intervals(values[:, None], than[:, None], level=1.0 - (1.0 - level) / of)[0].low
     return low is not None and low > 0
+
+
+def _helps(cuts: Sequence[Judged], values: Mapping[str, Values], name: str, than: str, of: int) -> bool:
+    """Whether a cohort part is better for all, or for users with few events while nobody else pays for it.
+
+    Two chances for each of the `of` that are tried, so intervals are of that many comparisons.
+    """
+    if clearly_better(values[name], values[than], 2 * of) and steady(cuts, name, than):
+        return True
+    if any(one.events is None for one in cuts):
+        return False
+    few = [one.of(*FEW_EVENTS) for one in cuts]
+    together = pooled([one.figures for one in few])
+    if together.height < FEW or not steady(few, name, than):
+        return False
+    loss = difference_intervals(values[name][:, None], values[than][:, None])[0].low
+    return (
+        clearly_better(together[name].to_numpy(), together[than].to_numpy(), 2 * of)
+        and loss is not None
+        and loss > -BEARABLE * float(values[than].mean())
+    )
 
 
 def _likely(cuts: Sequence[Judged], values: Mapping[str, Values], name: str) -> bool:

@@ -28,6 +28,7 @@ from persona_cli.feedback.choosing import NEEDED, Choice, choose
 from persona_cli.models import gram_store, kinds, registry
 from persona_cli.models.base import Model, Training, parts_of
 from persona_cli.models.blend import Blend, weights_of
+from persona_cli.models.cohort import Cohort
 from persona_cli.models.interactions import interactions
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
@@ -220,12 +221,22 @@ def _saved(
     began = time.monotonic()
     popular, inside = fitted["popular"], fitted.get(choice.individual or "")
     assert isinstance(popular, Popular)
-    layered = Layered(popular, inside, choice.evidence).joined()
+    if choice.cohort_evidence is not None:
+        settings = settings.with_flags({"model.layered.cohort_evidence": choice.cohort_evidence})
+    rule = Layered.from_settings(settings)
+    if rule.cohort is not None and "cohort" not in fitted:
+        save(rule.cohort.fit(training), time.monotonic() - began)
+    cohort = None if rule.cohort is None else fitted["cohort"]
+    assert cohort is None or isinstance(cohort, Cohort)
+    layered = Layered(popular, inside, choice.evidence, cohort, rule.cohort_evidence, rule.few_users).joined()
     parts = {"popular": references["popular"]}
+    if cohort is not None:
+        parts["cohort"] = references["cohort"]
     if choice.individual is not None:
         parts["individual"] = references[choice.individual]
     tuned = choice.evidence != settings.number_or_word("model.layered.evidence")
     chosen = (["individual"] if choice.figures else []) + (["model.layered.evidence"] if tuned else [])
+    chosen += [] if choice.cohort_evidence is None else ["model.layered.cohort_evidence"]
     recipe = {**registry.recipe_of(settings, ["layered"]), "model.layered.evidence": choice.evidence}
     exact = all(model.exact for model in fitted.values()) and not tuned
     manifest = {**said, "recipe": recipe, "chosen": chosen, "parts": parts, "exact": exact, "choice": choice.record()}

@@ -1,8 +1,9 @@
-"""What is wanted in general and what is wanted by this user, weighed by how much is known of the user."""
+"""What is wanted in general, by users of like taste and by this user, weighed by how much is known of the user."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Model, Training, known
+from persona_cli.models.cohort import Cohort
+from persona_cli.models.factors import products
+from persona_cli.models.layering import COHORT_EVIDENCE, EVIDENCE, FEW_USERS, Divergence, individual_share, risen
 from persona_cli.models.popular import CELL, Popular
 from persona_cli.models.topk import topk
 from persona_cli.models.vocabulary import positions, union, with_columns
 from persona_cli.workspace.settings import Settings
 
 AUTO_EVIDENCE = 1.0
-"""Events at which both weigh the same, where evidence is "auto" and nothing was compared."""
+"""Events at which both weigh the same, where evidence is "auto", nothing was compared and there is no cohort part."""
 DEPTH = 20
 """A score is in units of the mean of the user's best 20, so that models of different scales can be added."""
 
@@ -26,7 +30,7 @@ Columns = NDArray[np.int64]
 
 
 class Layered:
-    """A blend of the popular list of the user's context and an individual model: the serving default.
+    """A blend of the popular list of the user's context, that of a cohort if there is one, and an individual model.
 
         score = w · s_individual / m_individual + (1 - w) · s_popular / m_popular - v · d · s_disliked / m_disliked
         w = n / (n + evidence) where the individual model says something, else 0;   v = n / (n + evidence)
@@ -38,44 +42,76 @@ class Layered:
     (Efron & Morris 1975). s_disliked are the individual model's
     scores for what the user dislikes as if it was liked, so what goes with it comes later; d is the share of dislikes
     in all that the user felt of items (as in Rocchio's relevance feedback, 1971).
+
+    With a cohort part, w is by evidence and divergence from the cohort, and what is left of 1 is shared by the lists of
+    cohort and context, as `layering` says. Where the cohort model says nothing its share goes to the context.
     """
 
     name: ClassVar[str] = "layered"
-    exact: ClassVar[bool] = True
+    exact: bool
     items: pl.Series
-    """Items of both parts, sorted (n_items,)."""
+    """Items of all parts, sorted (n_items,)."""
     evidence_: float
-    """Events at which both parts weigh the same."""
+    """Events at which the individual part weighs as much as the rest."""
 
-    def __init__(self, popular: Popular, individual: Model | None = None, evidence: float | str = "auto") -> None:
+    def __init__(
+        self,
+        popular: Popular,
+        individual: Model | None = None,
+        evidence: float | str = "auto",
+        cohort: Cohort | None = None,
+        cohort_evidence: float | str = "auto",
+        few_users: float = FEW_USERS,
+    ) -> None:
         self.popular = popular
         self.individual = individual
         self.evidence = evidence
+        self.cohort = cohort
+        self.cohort_evidence = cohort_evidence
+        self.few_users = few_users
 
     @classmethod
     def from_settings(cls, settings: Settings, individual: Model | None = None) -> Self:
-        """Unfitted, around an unfitted `individual`; None: the popular list alone."""
-        return cls(Popular.from_settings(settings), individual, settings.number_or_word("model.layered.evidence"))
+        """Unfitted, around an unfitted `individual`; None: the popular list alone, but for the cohort's if any.
+
+        There is a cohort part where model.layered.cohort_evidence is a number.
+        """
+        from_cohort = settings.number_or_word("model.layered.cohort_evidence")
+        return cls(
+            Popular.from_settings(settings),
+            individual,
+            settings.number_or_word("model.layered.evidence"),
+            None if isinstance(from_cohort, str) else Cohort.from_settings(settings),
+            from_cohort,
+            settings.number("model.layered.few_users"),
+        )
 
     def settings(self) -> Mapping[str, Any]:
-        return {"evidence": self._evidence()}
+        said = {"evidence": self._evidence()}
+        if self.cohort is None:
+            return said
+        return {**said, "cohort_evidence": self._cohort_evidence(), "few_users": float(self.few_users)}
 
     def fit(self, training: Training) -> Self:
-        """Fit both parts."""
-        self.popular.fit(training)
-        if self.individual is not None:
-            self.individual.fit(training)
+        """Fit all parts."""
+        for part in self.parts().values():
+            part.fit(training)
         return self.joined()
 
     def joined(self) -> Self:
         """Take the parts as they are: fitted already, or loaded."""
         self.evidence_ = self._evidence()
-        parts = [self.popular.items] if self.individual is None else [self.popular.items, self.individual.items]
-        self.items = parts[0] if len(parts) == 1 else union(parts[0], parts[1])
+        parts = list(self.parts().values())
+        self.exact = all(part.exact for part in parts)
+        self.items = reduce(union, (part.items for part in parts))
         self._popular_places = positions(self.popular.items, self.items)  # (n_popular,)
         if self.individual is not None:
             self._places = positions(self.individual.items, self.items)  # (n_individual,)
             self._columns = positions(self.items, self.individual.items)  # (n_items,), -1: not covered
+        if self.cohort is not None:
+            self._cohort_places = positions(self.cohort.items, self.items)  # (n_cohort,)
+            self._cohort_columns = positions(self.items, self.cohort.items)  # (n_items,), -1: not covered
+            self._divergence = Divergence(self.cohort)
         return self
 
     def scores(
@@ -101,32 +137,45 @@ class Layered:
                 scores[:, self._places] = own
         if self.individual is not None and histories.dislikes is not None:
             self._take_disliked(scores, histories, spared)
-        self._add_popular(scores, 1.0 - weights, histories.context, hidden)
+        rest = 1.0 - weights
+        if self.cohort is not None:
+            rest = self._add_cohort(scores, rest, histories, hidden)
+        self._add_popular(scores, rest, histories.context, hidden)
         return scores
 
     def weights(self, histories: Histories) -> NDArray[np.float64]:
         """w of each user (n_users,): 0 where the individual model knows none of the history."""
         if self.individual is None:
             return np.zeros(len(histories.events))
-        events = _evidence(histories).astype(np.float64)
-        told = known(self.individual, self._own(histories))
-        return np.where(told, events / np.maximum(events + self.evidence_, 1e-300), 0.0)
+        told, n = known(self.individual, self._own(histories)), _evidence(histories)
+        if self.cohort is None:
+            events = n.astype(np.float64)
+            return np.where(told, events / np.maximum(events + self.evidence_, 1e-300), 0.0)
+        differs = self._divergence.of(*self._placed(histories))
+        users = int(self.cohort.sizes_.sum())
+        return np.where(told, individual_share(n, differs, users, self.evidence_, self.few_users), 0.0)
 
     def save(self, folder: Path) -> None:
         """Nothing of its own: the parts are artifacts that the manifest names, the evidence is a setting."""
 
     def parts(self) -> Mapping[str, Model]:
-        inside = {} if self.individual is None else {"individual": self.individual}
-        return {"popular": self.popular, **inside}
+        inside = {"cohort": self.cohort, "individual": self.individual}
+        return {"popular": self.popular, **{role: part for role, part in inside.items() if part is not None}}
 
     @classmethod
     def load(cls, folder: Path, settings: Mapping[str, Any], parts: Mapping[str, Model]) -> Self:
-        popular = parts["popular"]
+        popular, cohort = parts["popular"], parts.get("cohort")
         assert isinstance(popular, Popular)
-        return cls(popular, parts.get("individual"), settings["evidence"]).joined()
+        assert cohort is None or isinstance(cohort, Cohort)
+        further = () if cohort is None else (cohort, settings["cohort_evidence"], settings["few_users"])
+        return cls(popular, parts.get("individual"), settings["evidence"], *further).joined()
 
     def _evidence(self) -> float:
-        return AUTO_EVIDENCE if isinstance(self.evidence, str) else float(self.evidence)
+        auto = AUTO_EVIDENCE if self.cohort is None else EVIDENCE
+        return auto if isinstance(self.evidence, str) else float(self.evidence)
+
+    def _cohort_evidence(self) -> float:
+        return COHORT_EVIDENCE if isinstance(self.cohort_evidence, str) else float(self.cohort_evidence)
 
     def _own(self, histories: Histories) -> Histories:
         """The same users over the vocabulary of the individual model."""
@@ -134,6 +183,28 @@ class Layered:
         if len(self.individual.items) == len(self.items):
             return histories
         return histories.over(self._columns, len(self.individual.items))
+
+    def _placed(self, histories: Histories) -> tuple[sparse.csr_array, Floats]:
+        """Histories over the items of the cohort model, and memberships (n_users, n_cohorts)."""
+        assert self.cohort is not None
+        told = histories.over(self._cohort_columns, len(self.cohort.items))
+        return told.rows, self.cohort.memberships(told)
+
+    def _add_cohort(
+        self, scores: Floats, rest: NDArray[np.float64], histories: Histories, hidden: sparse.csr_array
+    ) -> NDArray[np.float64]:
+        """Add the cohort's share of `rest` to `scores` (n_users, n_items); answers what is left for the context."""
+        assert self.cohort is not None
+        own = products(self._placed(histories)[1], self.cohort.shares_)  # (n_users, n_cohort)
+        own = own if own.flags.writeable else own.copy()
+        scale = top_means(own, with_columns(hidden, self._cohort_columns, own.shape[1]))
+        part = np.where(scale > 0, rest * risen(_evidence(histories), self._cohort_evidence()), 0.0)
+        own *= np.divide(part, scale, out=np.zeros_like(scale), where=scale > 0).astype(np.float32)[:, None]
+        if own.shape == scores.shape:
+            scores += own
+        else:
+            scores[:, self._cohort_places] += own
+        return rest - part
 
     def _take_disliked(self, scores: Floats, histories: Histories, spared: sparse.csr_array | None) -> None:
         """Take from `scores` (n_users, n_items) what goes with that which the user dislikes."""

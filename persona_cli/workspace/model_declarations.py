@@ -288,8 +288,25 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         "model.layered.evidence",
         "number",
         "auto",
-        'Events at which individual and popular weigh the same, or "auto".',
+        "Events at which the individual part weighs as much as the rest: the more, the later a list is personal.\n"
+        'Or "auto": chosen where models are compared, else 1; 15 with a cohort part.',
         0,
         words=("auto",),
+    ),
+    Setting(
+        "model.layered.cohort_evidence",
+        "number",
+        "auto",
+        'Events at which the cohort weighs as much as the context, in what is not individual. Or "none": no cohort\n'
+        'part, or "auto": one with 5 where models are compared and it is clearly better.',
+        0,
+        words=("auto", "none"),
+    ),
+    Setting(
+        "model.layered.few_users",
+        "number",
+        1000.0,
+        "With fewer active users than this lists lean from the individual part to the cohort; 0 = never.",
+        0,
     ),
 )
