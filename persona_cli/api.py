@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from persona_cli.events.opening import Format
     from persona_cli.events.retry import Retried
     from persona_cli.events.schema import Kind
+    from persona_cli.feedback.strengths import Learned
     from persona_cli.feedback.training import TrainReport
     from persona_cli.profiles.sync import Synced
 
@@ -224,6 +225,24 @@ class Workspace:
             run.counts |= {"latest": report.latest, "skipped": report.skipped}
             run.counts["models"] = [f"{one.model}/{one.version}" for one in report.models]
         return report
+
+    def strengths(
+        self,
+        target: str | None = None,
+        *,
+        model: str = "knn",
+        settings: Mapping[str, Any] | None = None,
+        as_of: Moment = None,
+        words: Sequence[str] | None = None,
+    ) -> Learned:
+        """Learn what each event type says about a wish for the `target`; nothing changes. See `feedback.strengths`."""
+        from persona_cli.feedback.strengths import learn
+
+        with runs.recording(self.home, words or ["strengths"]) as run:
+            found = learn(self.home, target, model, settings, moment_of(as_of))
+            run.counts |= {"users": found.users, "cuts": len(found.cuts), "target": found.target}
+            run.counts["changed"] = [one.event_type for one in (*found.signals, found.half_life) if one.changed]
+        return found
 
     def models(self) -> pl.DataFrame:
         """One row a trained version."""
