@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from persona_cli.events.dialects.dialect import Dialect, Dropped, Record, Rejected, elements, numbered
-from persona_cli.events.dialects.split import merged, money, native, number, put, split, whole
+from persona_cli.events.dialects.split import merged, money, native, number, put, said, split, whole
 from persona_cli.events.dialects.words import event_type
 from persona_cli.events.judge import json_text
 from persona_cli.events.mapping import json_type
@@ -98,7 +98,7 @@ def records(record: Record) -> list[Record]:
     rows = []
     for place, item in enumerate(items or [None]):
         fields, rest, others = split(SOURCES | {"value": _value_paths(event, item)}, event, item)
-        _translate(fields, event["event_name"])
+        _translate(fields, said(event, "event_name"))
         _common(fields, rest, event)
         if item is not None:
             _of_item(fields, item, place)
@@ -109,7 +109,7 @@ def records(record: Record) -> list[Record]:
 
 def _value_paths(event: Record, item: Record | None) -> tuple[str, ...]:
     """Where the value of this event lies: the paths of the table that go with its name."""
-    name = event.get("event_name")
+    name = said(event, "event_name")
     if name in _SCALED:
         return (f"event_params.{_SCALED[name][1]}",)
     if item is not None:
@@ -117,9 +117,9 @@ def _value_paths(event: Record, item: Record | None) -> tuple[str, ...]:
     return ("event_params.value", "ecommerce.purchase_revenue")
 
 
-def _translate(fields: Record, name: Any) -> None:
+def _translate(fields: Record, name: str | None) -> None:
     """persona's word for the event, its unit, and a session that is unique among users."""
-    fields["event_type"] = event_type(name)
+    fields["event_type"] = event_type(fields["event_type"])
     if name in _SCALED:
         word, parameter, unit = _SCALED[name]
         fields["event_type"] = word
@@ -144,7 +144,9 @@ def row_id(record: Record) -> str:
     if not any(place):
         names = ("event_bundle_sequence_id", "event_params", "items")
         place = [json_text(record.get(name)) for name in names]
-    return hashlib.md5("\x1f".join(["ga4", *parts, *place]).encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(
+        "\x1f".join(["ga4", *parts, *place]).encode("utf-8", "surrogatepass"), usedforsecurity=False
+    ).hexdigest()
 
 
 def _plain(value: Any) -> str:
@@ -203,9 +205,11 @@ def _common(fields: Record, rest: Record, event: Record) -> None:
         fields["tz"] = f"Etc/GMT{-zone // 3_600:+d}" if zone else "Etc/UTC"  # the sign of these names is reversed
     storage = event.get("privacy_info")
     if isinstance(storage, dict):
-        said = {name: value for name, value in storage.items() if isinstance(value, str) and value not in ("", "Unset")}
-        if said:
-            fields["consent"] = ",".join(f"{name}={value.lower()}" for name, value in sorted(said.items()))
+        given = {
+            name: value for name, value in storage.items() if isinstance(value, str) and value not in ("", "Unset")
+        }
+        if given:
+            fields["consent"] = ",".join(f"{name}={value.lower()}" for name, value in sorted(given.items()))
         left = {name: value for name, value in storage.items() if not isinstance(value, str | None)}
         rest.pop("privacy_info", None)
         rest.update({"privacy_info": left} if left else {})
@@ -224,7 +228,7 @@ def _of_item(fields: Record, item: Record, place: int) -> None:
 def flat_records(record: Record) -> list[Record]:
     """A row of the flat table, whose times without a zone are UTC."""
     record = {name: _set(value) for name, value in record.items()}
-    name = record.get("name")
+    name = said(record, "name")
     local = tuple(path for path in ("ecommerce_purchase_revenue", "param_value") if record.get(path) is not None)
     sources = dict(FLAT)
     if name in _SCALED:

@@ -59,7 +59,8 @@ def split(
     if needed:
         require(fields, sources, kind)
     inner = {path.partition(_ELEMENT)[2] for path in used if _ELEMENT in path}
-    rest = without(record, used | {path.partition(_ELEMENT)[0] for path in _lists(sources)})
+    lists = {path.partition(_ELEMENT)[0] for path in _lists(sources)}
+    rest = without(record, used | (lists if element is not None else {path for path in lists if _empty(record, path)}))
     return Split(fields, rest, {} if element is None else without(element, inner))
 
 
@@ -76,6 +77,10 @@ def _found(record: Record, element: Record | None, path: str) -> Any:
     if not is_element:
         return value_at(record, path)
     return None if element is None else value_at(element, name)
+
+
+def _empty(record: Record, path: str) -> bool:
+    return bool(value_at(record, path) == [])
 
 
 def _lists(sources: Sources) -> set[str]:
