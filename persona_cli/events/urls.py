@@ -1,6 +1,6 @@
 """Query strings, fragments and IP addresses taken out of URLs, and out of the JSON text of `props`.
 
-A URL is a text that begins as one (`https://…`, `//host/…`, `/path`, `host.tld/…`), or one with a scheme inside of
+A URL is a text that begins as one (`https://…`, `//host/…`, `/path`, `host.tld/…`), or one with `//` inside of
 other text. All that follows its first `?` or `#` goes. An IP address as the host gives way to `ip-address`, with its
 port and its user name. A key of `props` that names an IP address or a query string goes with its value.
 """
@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*:"
 _NAME = r"(?:[A-Za-z0-9_-]+\.)+[A-Za-z]{2,}(?::[0-9]+)?"
 _BEGIN = rf'(?:(?:{_SCHEME})?//|/|{_NAME}/)[^\s"?#]*'
-_WITHIN = rf'({_SCHEME}//[^\s?#"<>]*)[?#][^\s"<>]*'
+_WITHIN = rf'((?:{_SCHEME})?//[^\s?#"<>]*)[?#][^\s"<>]*'
 _BARE = rf'({_NAME})\?[^\s"]*='
 _ALONE = r'\?[^\s"=]+='
 _IPV4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
@@ -57,7 +57,7 @@ _IP = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _ABSOLUTE = re.compile(rf"(?:{_SCHEME})?//", re.ASCII)
-_IP_WITHIN = re.compile(r'(?<=://)[^\s"<>]*', re.ASCII)
+_IP_WITHIN = re.compile(r'(?<=//)[^\s"<>]*', re.ASCII)
 # None of these in the JSON text, in lower case: then no key of it is to go.
 _KEY_PARTS = (b'ip"', b'ips"', b"ipv", b"ip4", b"ip6", b"addr", b"forwarded", b"query", b"fragment")
 
@@ -85,7 +85,7 @@ def cut_text(text: str, removed: Removed, queries: bool = True) -> str:
     if _ABSOLUTE.match(text) and (hidden := without_address(text)) is not None:
         removed.addresses += 1
         text = hidden
-    if "://" in text:
+    if "//" in text:
         text = _IP_WITHIN.sub(lambda found: _hide(found, removed), text)
     return text
 
@@ -118,17 +118,17 @@ def _is_ipv6(text: str) -> bool:
 def cut_column(column: pa.Array, removed: Removed, queries: bool, *, cut_all: bool) -> pa.Array:
     """URLs (n,) without queries and addresses; null stays null, and what is nothing but a query becomes null.
 
-    With `cut_all` any text is cut at its first `?` or `#`, else only one with a scheme.
+    With `cut_all` any text is cut at its first `?` or `#`, else only one that begins with a scheme or `//`.
     """
     held = bytes_of(column)
     has_query = queries and (b"?" in held or b"#" in held)
-    has_host = not _all_paths(column) if cut_all else b"://" in held
+    has_host = not _all_paths(column) if cut_all else b"//" in held
     if not has_host and not (has_query and cut_all):
         return column
     encoded = column.dictionary_encode()
     texts, times = encoded.dictionary, _times(encoded)
     if has_query:
-        pattern = r"(?s)^([^?#]*)[?#].*$" if cut_all else rf"(?s)^({_SCHEME}//[^?#]*)[?#].*$"
+        pattern = r"(?s)^([^?#]*)[?#].*$" if cut_all else rf"(?s)^((?:{_SCHEME})?//[^?#]*)[?#].*$"
         removed.queries += int(times[_matches(texts, pattern)].sum())
         texts = pc.replace_substring_regex(texts, pattern, r"\1")
         texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
