@@ -57,6 +57,8 @@ class Translator:
         if not isinstance(part, dict):
             raise Rejected(f"expected a JSON object, got {json_type(part)}")
         given: Record = {name: value_at(part, ".".join(path)) for name, path in self.paths.items()} | self.constants
+        for name, value in given.items():  # where the dialect looks for it, so that it does not miss it
+            part = _with(part, self.dialect.sources.get(name, ()), value)
         found = self.dialect.records(part)
         if not found:
             raise Dropped("nothing to keep")
@@ -110,6 +112,18 @@ class Translated:
     def _drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         self.read += 1
+
+
+def _with(record: Record, paths: Sequence[str], value: Any) -> Record:
+    """A copy of the record in which `value` lies at the first of `paths` that is a place in it."""
+    path = next((path for path in paths if "[]." not in path and not path.startswith("=")), None)
+    if path is None or value is None:
+        return record
+    key, dot, rest = path.partition(".")
+    inner = record.get(key)
+    if dot and not isinstance(inner, dict | None):
+        return record
+    return record | {key: _with(inner or {}, (rest,), value) if dot else value}
 
 
 def _sheltered(translator: Translator, step: Callable[[Any], list[Any]], given: Any) -> list[Any]:

@@ -5,6 +5,7 @@ persona.toml.
     recognise = ["shop_version"]         paths that are there in every record; without it, it is read only when named
     explode = "lines"                    one record for each element of this list
     time_unit = "ms"                     of times that are numbers: s, ms, us, ns; otherwise their size tells
+    leave_out = ["raw_request"]          paths that are not kept in props
     json = ["payload"]                   columns that hold JSON as text
     fields = { user_id = ["customer.id", "guest"], item_id = "lines[].sku" }
     constants = { currency = "EUR" }
@@ -25,15 +26,24 @@ from pathlib import Path
 from typing import Any
 
 from persona_cli.errors import BadSettings, MissingInput, nearest
-from persona_cli.events.dialects.dialect import Dialect, Dropped, Record, Rejected, elements, numbered, value_at
+from persona_cli.events.dialects.dialect import (
+    Dialect,
+    Dropped,
+    Record,
+    Rejected,
+    elements,
+    numbered,
+    value_at,
+    without,
+)
 from persona_cli.events.dialects.split import native, put, split
 from persona_cli.events.dialects.words import event_type
 from persona_cli.events.judge import json_text, parse_json
 from persona_cli.events.schema import FIELDS, Kind
 from persona_cli.workspace.settings import Settings
 
-KEYS = ("name", "about", "kind", "recognise", "explode", "time_unit", "json", "fields", "constants", "event_types",
-        "when", "columns", "separator", "encoding")  # fmt: skip
+KEYS = ("name", "about", "kind", "recognise", "explode", "time_unit", "leave_out", "json", "fields", "constants",
+        "event_types", "when", "columns", "separator", "encoding")  # fmt: skip
 UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _HINT = "docs/events.md, Your own dialect"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +77,7 @@ class Rule:
     texts: tuple[str, ...] = ()  # columns of JSON
     words: Mapping[str, str] = field(default_factory=dict)
     cases: tuple[Case, ...] = ()
+    left_out: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()  # what every record has
 
     def recognises(self, records: Sequence[Record]) -> bool:
@@ -95,7 +106,7 @@ class Rule:
         fields, rest, props = split(sources, record, part, kind=self.kind, needed=False)
         if self.explode and self.explode in rest:
             del rest[self.explode]
-        for name, value in rest.items():
+        for name, value in without(rest, self.left_out).items():
             put(props, name, value)
         if self.unit:
             for name in ("timestamp", "received_at", "valid_from"):
@@ -189,6 +200,7 @@ def build(given: Any, name: str, place: str) -> Dialect:
         texts=at.texts(given, "json"),
         words=words,
         cases=at.cases(given, names),
+        left_out=at.texts(given, "leave_out"),
         needs=at.texts(given, "recognise"),
     )
     return Dialect(
