@@ -1,0 +1,98 @@
+"""Learn from all events what signals mean: how often each was seen, and how dwell seconds divide into reading and idle.
+
+Seconds are those of `dwell` events, or, where nothing says them, the time to the next event of the same session. Such
+gaps are never longer than the session gap, which the likelihood takes into account; gaps of no time at all (events that
+were sent together) and the last event of a session say nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from persona_cli.errors import MissingInput
+from persona_cli.events.store import scan_events
+from persona_cli.profiles.dwell import fit_dwell, fit_targets
+from persona_cli.profiles.history import user_key
+from persona_cli.profiles.sessions import with_dwell, with_sessions
+from persona_cli.profiles.signal_fit import TARGETS, SignalFit, publish
+from persona_cli.profiles.signals import DWELL
+from persona_cli.workspace import locks, tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Fitted
+
+Source = Literal["dwell", "gaps"]
+LONGEST = 86_400.0
+"""Seconds: longer ones are mistakes of a clock."""
+_COLUMNS = ("timestamp", "session_id", "event_type", "item_id", "target", "page")
+
+
+class Learned(NamedTuple):
+    """A fit, where it lies, and whether it differs from the one that was in force."""
+
+    fit: SignalFit
+    fitted: Fitted
+    new: bool
+
+
+def fit_signals(home: Home, source: Source | None = None, wait: float = 0.0) -> Learned:
+    """Count and fit, and put the result in force. Without a `source`: dwell events where there are enough, else gaps.
+
+    Where there are fewer than signals.dwell.min_events durations, nothing is said about dwell. MissingInput without
+    events; Busy where another run fits after `wait` seconds.
+    """
+    with locks.hold(home, "signals", "signals fit", wait):
+        if not tables.exists(home, "events"):
+            raise MissingInput("there are no events yet", "persona ingest FILE")
+        fit = learned(home, source)
+        return Learned(fit, *publish(home, fit))
+
+
+def learned(home: Home, source: Source | None = None, as_of: datetime | None = None) -> SignalFit:
+    """As `fit_signals` (from events before `as_of`), but kept by nobody."""
+    needed = home.settings.whole("signals.dwell.min_events")
+    counts = event_counts(home, as_of)
+    chosen: Source = source or ("dwell" if counts.get(DWELL, 0) >= needed else "gaps")
+    seconds = dwell_seconds(home, chosen, as_of)
+    nothing = SignalFit(None, chosen, counts, pl.DataFrame(schema=TARGETS))
+    if seconds.height < needed or seconds["seconds"].n_unique() < 2:
+        return nothing
+    high = np.inf if chosen == "dwell" else home.settings.number("profiles.session_gap_minutes") * 60
+    dwell = fit_dwell(seconds["seconds"].to_numpy(), high)
+    targets = seconds.filter(pl.col("target").is_not_null())
+    targets = targets.filter(pl.len().over("kind", "target") >= needed)
+    mixtures = fit_targets(dwell, targets, home.settings.whole("signals.dwell.prior_events"))
+    return SignalFit(dwell, chosen, counts, mixtures.select(pl.col(name).cast(kind) for name, kind in TARGETS.items()))
+
+
+def event_counts(home: Home, as_of: datetime | None = None) -> dict[str, int]:
+    """Events by event type, by name."""
+    if not tables.exists(home, "events"):
+        return {}
+    counted = scan_events(home, as_of).group_by("event_type").agg(pl.len()).sort("event_type").collect()
+    return {str(kind): int(n) for kind, n in counted.rows()}
+
+
+def dwell_seconds(home: Home, source: Source, as_of: datetime | None = None) -> pl.DataFrame:
+    """user_id, kind, target, seconds (above 0) of each look; kind says which column the target is of, first an item."""
+    events = scan_events(home, as_of)
+    if source == "dwell":
+        looks = events.filter(pl.col("event_type") == DWELL).select(user_key(), *_COLUMNS, seconds="value").collect()
+    else:
+        gap = home.settings.number("profiles.session_gap_minutes")
+        # A dwell event is sent when its look is over: what follows it is no look of its own.
+        others = events.filter(pl.col("event_type") != DWELL).select(user_key(), *_COLUMNS).collect()
+        looks = with_dwell(with_sessions(others, gap)).filter(pl.col("seconds") <= gap * 60)
+    looks = looks.filter(pl.col("seconds").is_finite() & (pl.col("seconds") > 0) & (pl.col("seconds") <= LONGEST))
+    kind = pl.coalesce(
+        *(pl.when(pl.col(column).is_not_null()).then(pl.lit(name)) for name, column in _TARGET_COLUMNS.items())
+    )
+    return looks.select(
+        "user_id", kind.alias("kind"), pl.coalesce(*_TARGET_COLUMNS.values()).alias("target"), "seconds"
+    )
+
+
+_TARGET_COLUMNS = {"item": "item_id", "page": "page", "target": "target"}
