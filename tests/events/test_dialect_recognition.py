@@ -40,7 +40,7 @@ SAMPLES: dict[tuple[str, str, int], list[dict[str, Any]]] = {
     ("personalize", "events", 0): [{"USER_ID": "u", "ITEM_ID": "i", "TIMESTAMP": "1596238243", "IMPRESSION": "a|b"}],
     ("personalize", "items", 0): [{"ITEM_ID": "i", "GENRES": "a|b", "CREATION_TIMESTAMP": "1596238243"}],
     ("personalize", "users", 0): [{"USER_ID": "u", "AGE": "30"}],
-    ("movielens", "events", 0): [{"userId": "1", "movieId": "2", "rating": "4.5", "timestamp": "1500000000"}],
+    ("movielens", "events", 0): [{"userId": "1", "movieId": "2", "tag": "slow", "timestamp": "1500000000"}],
     ("movielens", "items", 0): [{"movieId": "2", "title": "Heat (1995)", "genres": "Action|Crime"}],
 }  # fmt: skip
 GA4 = {

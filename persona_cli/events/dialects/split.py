@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from persona_cli.events.dialects.dialect import Record, Rejected, Sources, value_at, without
@@ -21,6 +21,11 @@ from persona_cli.events.schema import FIELDS, KEY, Field, Kind
 
 _SPECS = {kind: {spec.name: spec for spec in fields} for kind, fields in FIELDS.items()}
 _ALL = {name for specs in _SPECS.values() for name in specs}
+# Of each group a record has at least one.
+_NEEDS: dict[Kind, tuple[tuple[str, ...], ...]] = {
+    kind: ((KEY[kind],),) if kind in KEY else (("user_id", "anon_id"), ("event_type",), ("timestamp",))
+    for kind in FIELDS
+}
 _RULES = Rules(Places("events", {}), latest_us=0)  # the checks of single values look at none of it
 _ELEMENT = "[]."
 _SHOWN = 4  # places that a reason names
@@ -44,54 +49,69 @@ def split(
     if `needed`, for a missing one that every record needs.
     """
     fields: Record = {}
-    used: set[str] = set()
-    for name, paths in sources.items():
-        for path in paths:
-            value = _found(record, element, path)
+    used: set[str] = set(sources.get("ip", ()))
+    inner: set[str] = set()
+    plan = _plan(tuple(sources.items()), kind)
+    for name, places in plan.fields:
+        for path, text, in_element, spec in places:
+            if text is not None:
+                value: Any = text
+            elif in_element:
+                value = None if element is None else value_at(element, path)
+            else:
+                value = value_at(record, path)
             if value is None:
                 continue
-            if name in _SPECS[kind]:
-                constant(_called(kind, name, path), value, _RULES)
+            if spec is not None:
+                constant(spec, value, _RULES)
             fields[name] = value
-            used.add(path)
+            (inner if in_element else used).add(path)
             break
-    used.update(sources.get("ip", ()))
     if needed:
         require(fields, sources, kind)
-    inner = {path.partition(_ELEMENT)[2] for path in used if _ELEMENT in path}
-    lists = {path.partition(_ELEMENT)[0] for path in _lists(sources)}
-    rest = without(record, used | (lists if element is not None else {path for path in lists if _empty(record, path)}))
-    return Split(fields, rest, {} if element is None else without(element, inner))
+    used |= {path for path in plan.lists if element is not None or value_at(record, path) == []}
+    return Split(fields, without(record, used), {} if element is None else without(element, inner))
 
 
-@cache
+class _Place(NamedTuple):
+    """Where a field may lie: a path, in the element if so, or a constant; and what it is checked as."""
+
+    path: str
+    text: str | None
+    in_element: bool
+    spec: Field | None
+
+
+class _Plan(NamedTuple):
+    fields: tuple[tuple[str, tuple[_Place, ...]], ...]
+    lists: frozenset[str]
+
+
+@lru_cache(maxsize=256)
+def _plan(sources: tuple[tuple[str, tuple[str, ...]], ...], kind: Kind) -> _Plan:
+    """A table, taken apart once."""
+
+    def place(name: str, path: str) -> _Place:
+        spec = _called(kind, name, path) if name in _SPECS[kind] else None
+        if path.startswith("="):
+            return _Place(path, path[1:], False, spec)
+        _, is_element, inner = path.partition(_ELEMENT)
+        return _Place(inner if is_element else path, None, bool(is_element), spec)
+
+    lists = frozenset(path.partition(_ELEMENT)[0] for _, paths in sources for path in paths if _ELEMENT in path)
+    return _Plan(tuple((name, tuple(place(name, path) for path in paths)) for name, paths in sources), lists)
+
+
+@lru_cache(maxsize=4_096)
 def _called(kind: Kind, name: str, path: str) -> Field:
     """The field `name` under the name that the dialect has for it."""
     return replace(_SPECS[kind][name], name=path)
 
 
-def _found(record: Record, element: Record | None, path: str) -> Any:
-    if path.startswith("="):
-        return path[1:]
-    _, is_element, name = path.partition(_ELEMENT)
-    if not is_element:
-        return value_at(record, path)
-    return None if element is None else value_at(element, name)
-
-
-def _empty(record: Record, path: str) -> bool:
-    return bool(value_at(record, path) == [])
-
-
-def _lists(sources: Sources) -> set[str]:
-    return {path for paths in sources.values() for path in paths if _ELEMENT in path}
-
-
 def require(fields: Mapping[str, Any], sources: Sources, kind: Kind) -> None:
     """Raise Rejected if a field that every record of `kind` needs is not there."""
-    needs = [("user_id", "anon_id"), ("event_type",), ("timestamp",)] if kind == "events" else [(KEY[kind],)]
-    for names in needs:
-        if not any(name in fields for name in names):
+    for names in _NEEDS[kind]:
+        if fields.keys().isdisjoint(names):
             paths = [path for name in names for path in sources.get(name, ())]
             more = ", …" if len(paths) > _SHOWN else ""
             raise Rejected(f"{' or '.join(paths[:_SHOWN])}{more}: missing or empty")
