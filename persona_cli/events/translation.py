@@ -225,15 +225,18 @@ def of_lines(first: Block | Damage | None, format: Format, choice: Choice, max_l
     if json_like and format == "jsonl":
         found = (_tried(parse_line, raw, max_line) for raw in lines)
         return of_records(choice, [part for one in found for part in (one if isinstance(one, list) else [one])])
-    headerless = [dialect for dialect in choice.dialects if dialect.columns]
-    for dialect in headerless:
-        if recognised(dialect, [_tried(cells_of, raw, dialect, max_line) for raw in lines]):
-            return dialect
-    if choice.sure and headerless and len(headerless) == len(choice.dialects):
-        return headerless[0]
-    if format == "jsonl" and choice.sure:
-        return of_records(choice, [])
-    return None
+    fitting: list[tuple[int, Dialect]] = []
+    for dialect in choice.dialects:
+        if dialect.columns:
+            rows = [_tried(cells_of, raw, dialect, max_line) for raw in lines]
+            if recognised(dialect, rows):
+                return dialect
+            fitting.append((sum(row is not None for row in rows), dialect))
+    if choice.sure and fitting:
+        cut, best = max(fitting, key=lambda one: one[0])
+        if cut or len(fitting) == len(choice.dialects):
+            return best
+    return of_records(choice, []) if choice.sure and format == "jsonl" else None
 
 
 def of_rows(
