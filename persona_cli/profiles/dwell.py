@@ -19,7 +19,7 @@ from persona_cli.profiles import mixture as mixtures
 from persona_cli.profiles.mixture import Durations, Floats, Mixture
 
 Role = Literal["bounce", "engaged", "idle"]
-BOUNCE_MEDIAN = 5.0
+BOUNCE_MEDIAN = 10.0
 """Seconds: a component whose median is shorter is a glance, if a longer one is left to be the reading."""
 IDLE_MEDIAN = 60.0
 """Seconds: the longest component is an idle tab only if its median is longer."""

@@ -21,6 +21,8 @@ from persona_cli.workspace.home import Home
 By = Literal["place", "item", "type"]
 PAGES = ("page_view", "screen_view")
 """Event types whose target is the page."""
+MEASURED = ("dwell", "scroll", "impression")
+"""Event types that say something about where somebody is, and are no step."""
 _COLUMNS = ("timestamp", "session_id", "event_type", "item_id", "target", "page")
 _SCHEMA: dict[str, type[pl.DataType]] = {"from": pl.String, "to": pl.String, "n": pl.Int64}
 
@@ -57,7 +59,7 @@ def navigation_of(home: Home, user: str, by: By = "place", as_of: datetime | Non
 
 
 def _moves(home: Home, by: By, as_of: datetime | None, user: str | None = None) -> pl.DataFrame:
-    events = scan_events(home, as_of).select(user_key(), *_COLUMNS)
+    events = scan_events(home, as_of).filter(~pl.col("event_type").is_in(MEASURED)).select(user_key(), *_COLUMNS)
     if user is not None:
         events = events.filter(pl.col("user_id") == user)
     sessions = with_sessions(events.collect(), home.settings.number("profiles.session_gap_minutes"))

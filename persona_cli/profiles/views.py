@@ -1,7 +1,8 @@
 """What `persona sql` can see: every table of the workspace as people mean it.
 
 `items`, `users` and `accounts` are the rows that hold now, `history` the sums of its partial folds, `profiles` with the
-columns that are derived when read. The other tables are as they are stored.
+columns that are derived when read, `navigation` the transitions that enough users made. The other tables are as they are
+stored.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def answering(home: Home, sql: str) -> Iterator[query.Answer]:
     sources: dict[str, query.Source] = {name: partial(_stored, home, name) for name in STORED}
     sources["history_parts"] = partial(_stored, home, "history")
     sources["profiles"] = partial(_profiles, home)
+    sources["navigation"] = partial(_navigation, home)
     sources |= {kind: partial(_current, home, kind) for kind in KEY}
     with query.answering(home, sql, sources, VIEWS) as answer:
         yield answer
@@ -59,3 +61,9 @@ def _current(home: Home, kind: Kind) -> pa.Table | None:
 
 def _profiles(home: Home) -> pa.Table | None:
     return profiles(home).sort("user_id").collect().to_arrow() if tables.exists(home, "profiles") else None
+
+
+def _navigation(home: Home) -> pa.Table | None:
+    from persona_cli.profiles.navigation import navigation
+
+    return navigation(home)[0].to_arrow() if tables.exists(home, "events") else None

@@ -1,4 +1,4 @@
-"""Charts as static inline SVG from plain records: forest, lines, dots and scatter.
+"""Charts as static inline SVG from plain records: forest, lines, dots, scatter and histogram.
 
 Every chart is drawn to stand in a page of either colour scheme: the background is transparent, and text and lines take
 the colour of the text around them (`currentColor`). A series has a colour and a shape or dash of its own, so that no
@@ -150,6 +150,37 @@ def lines(
         bars = alt.Chart(_data(alt, spans)).mark_rule(strokeWidth=1.2, opacity=0.7)
         layers.insert(0, bars.encode(x=across, y=alt.Y("low:Q", title=visible(y)), y2="high:Q", color=color, **beside))
     return _drawn(alt.layer(*layers), _TALL, label)
+
+
+def histogram(bars: Records, curves: Records, *, x: str, y: str, label: str, looks: Looks | None = None) -> str:
+    """Grey bars {"low", "high", "y"} under curves {"series", "x", "y"}; x, above 0, is on a logarithmic axis."""
+    alt = _module("altair")
+    rows = _rows(curves, "series", ("x", "y"))
+    if not bars or not rows:
+        return ""
+    names = list(dict.fromkeys(row["series"] for row in rows))
+    ends = [bar["low"] for bar in bars] + [bar["high"] for bar in bars]
+    scale = alt.Scale(type="log", nice=False, domain=[min(ends), max(ends)])
+    ticks = [10.0**power for power in range(-3, 6) if min(ends) <= 10.0**power <= max(ends)]
+    axis = alt.Axis(values=ticks, format="~g", grid=False)
+    up = alt.Y("y:Q", title=visible(y), scale=alt.Scale(zero=True), axis=alt.Axis(format="~s"))
+    filled = alt.Chart(_data(alt, [{**bar, "base": 0} for bar in bars])).mark_rect(color=GREY, opacity=0.45)
+    lines = alt.Chart(_data(alt, rows)).mark_line(strokeWidth=1.8)
+    return _drawn(
+        alt.layer(
+            filled.encode(x=alt.X("low:Q", title=visible(x), scale=scale, axis=axis), x2="high:Q", y=up, y2="base:Q"),
+            lines.encode(
+                x=alt.X("x:Q", title=visible(x), scale=scale, axis=axis),
+                y=up,
+                color=_scale(alt, "Color", "color", names, looks, legend=True).legend(
+                    title=None, orient="bottom", symbolType="stroke", symbolStrokeWidth=2
+                ),
+                strokeDash=_scale(alt, "StrokeDash", "dash", names, looks),
+            ),
+        ),
+        _TALL,
+        label,
+    )
 
 
 def scatter(records: Records, *, x: str, y: str, label: str, looks: Looks | None = None) -> str:
