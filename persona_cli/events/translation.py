@@ -229,7 +229,8 @@ def of_lines(first: Block | Damage | None, format: Format, choice: Choice, max_l
     for dialect in choice.dialects:
         if dialect.columns:
             rows = [_tried(cells_of, raw, dialect, max_line) for raw in lines]
-            if recognised(dialect, rows):
+            # A first line unlike the others names columns: nine in ten are not enough to call it damaged.
+            if recognised(dialect, rows) and (choice.sure or recognised(dialect, rows[:1])):
                 return dialect
             fitting.append((sum(row is not None for row in rows), dialect))
     if choice.sure and fitting:

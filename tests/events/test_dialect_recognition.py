@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_cli.events.dialects import built_in
-from persona_cli.events.dialects.dialect import Dialect, Dropped, Rejected
+from persona_cli.events.dialects.dialect import Choice, Dialect, Dropped, Rejected
 from persona_cli.events.dialects.snowplow import COLUMNS
+from persona_cli.events.opening import Block
 from persona_cli.events.schema import FIELDS
+from persona_cli.events.translation import of_lines
 from tests.events.speaking import SHARED, heard, lines
 
 OURS = ("snowplow", "ga4", "cloudevents", "personalize", "movielens", "otto")
@@ -110,6 +112,17 @@ def test_no_dialect_knows_what_another_says() -> None:
             }:
                 continue  # a tag may be a number: the order decides, ratings first
             assert not knows(other, records), both
+
+
+def test_a_header_over_ratings_is_no_damaged_line() -> None:
+    """Nine in ten lines make a file one of a dialect, but the first line of a table without header is one of them."""
+    choice = Choice(tuple(one for one in DIALECTS if one.kind == "events"))
+    rated = "".join(f"{user}\t2\t3\t881250949\n" for user in range(1, 60))
+    named = Block(("user_id\titem_id\trating\ttimestamp\n" + rated).encode(), 1, 0)
+    assert of_lines(named, "tsv", choice, 1 << 20) is None
+    damaged = Block((rated + "60\t2\tmuch\t881250949\n").encode(), 1, 0)
+    found = of_lines(damaged, "tsv", choice, 1 << 20)
+    assert found is not None and found.about == "MovieLens u.data (100k)"
 
 
 def test_no_dialect_knows_native_records() -> None:

@@ -138,8 +138,8 @@ DIALECTS = (
         event,
         notes=(
             "A rating is a `rating` with its stars as `value`; a tag is a `tag` with its text as `target`.",
-            "`ratings.csv` gives the same events when it is read as native input, by its aliases, and much faster: only "
-            "`--dialect movielens` makes it go through the dialect.",
+            "`ratings.csv` gives the same events when it is read as native input, by its aliases, and much faster: "
+            "only `--dialect movielens` makes it go through the dialect.",
         ),
     ),
     Dialect(
