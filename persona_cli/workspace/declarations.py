@@ -63,6 +63,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Events of bots, known by their user agent: left out and counted, or kept with the device bot.",
         words=("drop", "keep"),
     ),
+    Setting(
+        "dialects",
+        "dialects",
+        {},
+        "How other systems write their events, for persona ingest --dialect NAME: a section [dialects.NAME] each\n"
+        'with fields = { user_id = "customer.id", timestamp = "at", … }. docs/events.md, Your own dialect.',
+    ),
     Setting("quarantine.retention_days", "whole", 30, "Rejected lines are kept this many days.", 0),
     Setting(
         "holdout.share",

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from persona_cli.workspace.expressions import parse_condition
 
 Kind = Literal[
-    "text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "counts", "survey", "any"
-]
+    "text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "counts", "survey",
+    "dialects", "any",
+]  # fmt: skip
 _DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
@@ -38,7 +39,7 @@ class Setting:
 
     @property
     def is_table(self) -> bool:
-        return self.kind in ("strengths", "counts", "survey")
+        return self.kind in ("strengths", "counts", "survey", "dialects")
 
 
 def seconds(text: str) -> float:
@@ -67,6 +68,8 @@ def checked(setting: Setting, value: Any) -> Any:
         return _table(setting, value)
     if kind == "survey":
         return _survey(value)
+    if kind == "dialects":
+        return _dialects(value)
     if not isinstance(value, str):
         raise ValueError(f"one of {', '.join(setting.words)}" if setting.words else "a text in quotes")
     if kind == "duration":
@@ -132,6 +135,8 @@ def _table(setting: Setting, value: Any) -> dict[str, Any]:
 
 def table_entry(setting: Setting, key: str, entry: Any) -> Any:
     """One entry of a free table."""
+    if setting.kind == "dialects":
+        return _section(key, entry)
     if setting.kind == "survey":
         return question(key, entry)
     return strength(key, entry) if setting.kind == "strengths" else count(key, entry)
@@ -156,6 +161,19 @@ def strength(key: str, entry: Any) -> float | str:
     if not number or not abs(entry) <= 1e6:
         raise ValueError(f'a number from -1000000 to 1000000 or "never" for {key!r}')
     return float(entry)
+
+
+def _dialects(value: Any) -> dict[str, Any]:
+    """Sections by name; what is in them is checked where they are read (`events/dialects/own.py`)."""
+    if not isinstance(value, Mapping):
+        raise ValueError("sections of dialects, such as [dialects.shop]")
+    return {str(name): _section(str(name), given) for name, given in value.items()}
+
+
+def _section(name: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"a section [dialects.{name}] with fields = {{ … }}")
+    return dict(given)
 
 
 def _survey(value: Any) -> dict[str, Any]:

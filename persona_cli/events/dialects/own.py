@@ -160,7 +160,7 @@ def load(path: Path) -> tuple[Dialect, ...]:
 
 def declared(settings: Settings) -> tuple[Dialect, ...]:
     """The dialects of persona.toml, in the order of the file."""
-    given: Mapping[str, Any] = settings.values.get("dialects", {})
+    given: Mapping[str, Any] = settings.values["dialects"]
     return tuple(build(table, name, f"persona.toml: dialects.{name}") for name, table in given.items())
 
 
