@@ -6,16 +6,17 @@ here changes no id. A column that is null in every row costs nothing, and others
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from persona_cli.events.countries import country_code
-from persona_cli.events.referrers import campaign_of_query
+from persona_cli.events.referrers import CAMPAIGN_PARAMETERS, campaign_of_query
 from persona_cli.events.schema import FIELDS, Kind
 from persona_cli.events.urls import Removed, bytes_of, cut_column, cut_props
 from persona_cli.events.useragents import BOT, client
@@ -106,12 +107,22 @@ def _with_urls(rows: pa.Table, name: str, cut_all: bool, removed: Removed, rules
 def _campaigns(pages: pa.Array) -> pa.Array | None:
     """What campaign the parameters of each page name (n,)."""
     held = bytes_of(pages)
-    if b"utm_" not in held.lower() and b"clid=" not in held and b"braid=" not in held:
+    lower = held.lower() if b"?" in held else b""
+    told = [name for name in CAMPAIGN_PARAMETERS if f"{name}=".encode() in lower]
+    if not told:
         return None
-    queries = pc.struct_field(pc.extract_regex(pages, r"(?s)\?(?P<query>[^#]*)"), "query")
-    encoded = queries.dictionary_encode()
-    found = _mapped(encoded.dictionary.to_pylist(), campaign_of_query)
-    return found.take(encoded.indices)
+    # Of all parameters only these: what is left differs little from page to page.
+    urls = pl.Series(pl.from_arrow(pages))
+    found = pl.select(
+        pl.concat_str(
+            [urls.str.extract(rf"(?i)[?&]({re.escape(name)}=[^&#]*)") for name in told],
+            separator="&",
+            ignore_nulls=True,
+        )
+    ).to_series()
+    distinct = found.unique()
+    campaigns = pl.Series([campaign_of_query(text) for text in distinct], dtype=pl.String)
+    return found.replace_strict(distinct, campaigns, return_dtype=pl.String).to_arrow().cast(pa.string())
 
 
 def _country_codes(countries: pa.Array) -> pa.Array:
@@ -123,16 +134,12 @@ def _country_codes(countries: pa.Array) -> pa.Array:
     return pa.array([country_code(text) for text in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
 
 
-def _mapped(texts: Iterable[str], of: object) -> pa.Array:
-    return pa.array([of(text) for text in texts], pa.string())  # type: ignore[operator]
-
-
 def _column(rows: pa.Table, name: str) -> pa.Array | None:
     """The column as one array; None where there is none or every row is null."""
     if name not in rows.schema.names or rows[name].null_count == rows.num_rows:
         return None
-    chunks = rows[name].combine_chunks()
-    return chunks.chunk(0) if isinstance(chunks, pa.ChunkedArray) else chunks
+    chunks = rows[name]
+    return chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
 
 
 def _with(rows: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -52,6 +52,9 @@ _CLICK_IDS = {
     "twclid": ("twitter", "cpc"),
 }
 
+CAMPAIGN_PARAMETERS = ("utm_source", "utm_medium", "utm_campaign", *_CLICK_IDS)
+"""Parameters of a URL that `campaign_of_query` reads."""
+
 
 def host_of(url: str) -> str | None:
     """The host of a URL, or of `name.tld/path` without a scheme, in lower case; None for a path or any other text."""

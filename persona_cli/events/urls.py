@@ -42,6 +42,11 @@ _IP_KEY = (
 _QUERY_KEY = r"(?:[^\"]*[./])?(?:[a-z]+_)?(?:query_?string|url_?query|url_?fragment)"
 # What of the JSON text of props has to be looked at, and which of that is more than values without escapes to be cut.
 _KEYS = rf'(?i)"(?:{_IP_KEY}|{_QUERY_KEY})":'
+_ADDRESS_MEMBERS = (
+    (rf'(?i),"(?:{_IP_KEY})":"[^"]*"', ""),
+    (rf'(?i)\{{"(?:{_IP_KEY})":"[^"]*",', "{"),
+    (rf'(?i)\{{"(?:{_IP_KEY})":"[^"]*"\}}', "{}"),
+)
 _QUERIES = rf'"(?:{_BEGIN}[?#]|{_BARE}|{_ALONE})|{_WITHIN}'
 _HOSTS = rf'(?i)//(?:[^/?#@"]*@)?(?:{_IPV4}|\[?[0-9a-f]{{0,4}}:[0-9a-f]{{0,4}}:)'
 _NOT_PLAIN = r'\\|[?#][^"]*":'
@@ -147,17 +152,17 @@ def cut_props(column: pa.Array, removed: Removed, queries: bool) -> pa.Array:
     """JSON texts (n,) without the queries and addresses in them; null where nothing is left."""
     held = bytes_of(column)
     lower = held.lower()
-    hard = np.zeros(len(column), bool)
-    if any(part in lower for part in _KEY_PARTS):
-        hard |= _matches(column, _KEYS)
-    if b"//" in held:
-        hard |= _matches(column, _HOSTS)
-    if queries and (b"?" in held or b"#" in held):
-        easy = np.flatnonzero(_matches(column, _QUERIES) & ~hard)
-        hard[easy] = _matches(column.take(pa.array(easy)), _NOT_PLAIN)
-        easy = easy[~hard[easy]]
-        column = _replaced(column, easy, _cut_plain(column.take(pa.array(easy)), removed))
-    rows = np.flatnonzero(hard)
+    nowhere = np.zeros(len(column), bool)
+    keyed = _matches(column, _KEYS) if any(part in lower for part in _KEY_PARTS) else nowhere
+    asked = _matches(column, _QUERIES) if queries and (b"?" in held or b"#" in held) else nowhere
+    hard = _matches(column, _HOSTS) if b"//" in held else nowhere
+    easy = np.flatnonzero((keyed | asked) & ~hard)
+    easy = easy[~_matches(column.take(pa.array(easy)), _NOT_PLAIN)]
+    texts, counts, done = _without_keys(column.take(pa.array(easy)), keyed[easy])
+    easy, texts = easy[done], texts.filter(pa.array(done))
+    removed.addresses += int(counts[done].sum())
+    rows = np.setdiff1d(np.flatnonzero(keyed | asked | hard), easy, assume_unique=True)
+    column = _replaced(column, easy, _cut_plain(texts, removed) if queries else texts)
     if not len(rows):
         return column
     encoded = column.take(pa.array(rows)).dictionary_encode()
@@ -168,6 +173,19 @@ def cut_props(column: pa.Array, removed: Removed, queries: bool) -> pa.Array:
         removed.queries += n * one.queries
         removed.addresses += n * one.addresses
     return _replaced(column, rows, pa.array(cut, pa.string()).take(encoded.indices))
+
+
+def _without_keys(texts: pa.Array, keyed: Mask) -> tuple[pa.Array, npt.NDArray[np.int64], Mask]:
+    """JSON texts without escapes (n,) with no keys of addresses whose values are texts; how many; where that is all."""
+    counts = np.zeros(len(texts), np.int64)
+    if not keyed.any():
+        return texts, counts, ~keyed
+    for pattern, kept in _ADDRESS_MEMBERS:
+        counts += pc.count_substring_regex(texts, pattern).to_numpy()
+        texts = pc.replace_substring_regex(texts, pattern, kept)
+    # An object that has become empty goes too, which takes more than this.
+    done = ~_matches(texts, _KEYS) & ~(keyed & _matches(texts, r".\{\}"))
+    return pc.if_else(pc.equal(texts, "{}"), pa.scalar(None, pa.string()), texts), counts, done
 
 
 def _cut_plain(texts: pa.Array, removed: Removed) -> pa.Array:
