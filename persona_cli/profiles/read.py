@@ -18,6 +18,7 @@ from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -69,7 +70,7 @@ def profile(home: Home, user: str, as_of: datetime | None = None, top: int = 10)
 
 def profiles(home: Home, categories: bool = True) -> pl.LazyFrame:
     """The profiles table with stage, holdout and (unless refused) preferred_category, in no order."""
-    rows = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select(folding.SHOWN).collect()
+    rows = profile_rows(home)
     derived = rows.with_columns(_derived(home, rows["user_id"]))
     if categories:
         derived = derived.join(preferred_categories(home), "user_id", "left")
@@ -114,8 +115,8 @@ def contexts(home: Home, users: pl.Series, as_of: datetime | None = None) -> pl.
     """device, country of each user's latest event that has one, aligned with `users` (n_users,); null where unknown."""
     wanted = users.alias("user_id").to_frame()
     if as_of is None:
-        known = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select("user_id", *CONTEXT)
-        return wanted.join(known.collect(), "user_id", "left", maintain_order="left").select(CONTEXT)
+        known = profile_rows(home, ("user_id", *CONTEXT))
+        return wanted.join(known, "user_id", "left", maintain_order="left").select(CONTEXT)
     events = scan_events(home, as_of).select(histories.user_key(), "timestamp", *CONTEXT)
     for name in CONTEXT:
         given = events.select("user_id", "timestamp", name).drop_nulls()

@@ -1,10 +1,11 @@
 """Bring `history` and `profiles` to the version of the events table.
 
 Both follow from the events and the settings alone, and each commit says from which version and settings, so that a run
-that was killed between the two commits is completed by the next. What changed is found by the files that the events
-table gained and lost: their partial folds are added to the history (and taken from it), the profiles of the users in
-them are folded again from all of the users' events, which is exact for late events and sessions. Everything is done one
-bucket of users at a time.
+that was killed between the two commits is completed by the next.
+
+What changed is found by the files that the events table gained and lost: their partial folds are added to history (and
+taken from it) and to profiles, where they merge exactly, also late events and sessions that go on. Nothing can be taken
+from a profile: users of whom events are gone are folded again from all of theirs. All is done a bucket at a time.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import polars as pl
 
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
+from persona_cli.profiles import partials
 from persona_cli.profiles.buckets import Load, buckets_of, shared_out
+from persona_cli.profiles.changes import Changes, changes, new_rows
 from persona_cli.profiles.coding import Coded
 from persona_cli.profiles.folds.part import RULE_SETTINGS, FoldRules
 from persona_cli.profiles.signals import FOLD_VERSION, coded_signals, signals_digest
@@ -31,8 +35,6 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 from persona_cli.workspace.tables import File, Table
 
-# A bucket of history with more files than this is written anew as one.
-MAX_FILES = 8
 _MAX_THREADS = 4
 _PIECE = 1 << 20  # a row group of the files that tables are written in
 log = logging.getLogger("persona")
@@ -70,6 +72,9 @@ def sync(home: Home, rebuild: bool = False, wait: float = 0.0) -> Synced:
         if events is None:
             return Synced("unchanged", "there are no events yet", 0, 0)
         history = tables.open_or_create(home, histories.NAME, histories.SCHEMA, ["bucket"])
+        older = tables.open_table(home, folding.NAME)
+        if older is not None and older.schema != folding.SCHEMA:
+            tables.drop(home, folding.NAME)  # of another version: it is made again from the events
         profiles = tables.open_or_create(home, folding.NAME, folding.SCHEMA, ["bucket"])
         if rebuild:
             first = second = _Plan("rebuilt", "asked for")
@@ -150,7 +155,7 @@ def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first
     if first.mode == "incremental":
         _add_to_history(home, events, history, first)
     if second.mode == "incremental":
-        touched = _refold(home, events, profiles, second)
+        touched = _add_to_profiles(home, events, profiles, second)
         users = users or touched
     if mode == "rebuilt":
         return Synced(mode, reason, users, sum(file.rows for file in events.files))
@@ -191,7 +196,7 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan) -> N
         for files, gone in ((plan.added, False), (plan.removed, True))
         for piece in _pieces(events, files, *_HISTORY_COLUMNS)
     )
-    present = _files_by_bucket(history)
+    present = partials.files_by_bucket(history)
     remove: list[File] = []
     with (
         _written(history) as add,
@@ -205,9 +210,11 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan) -> N
             if gone.height:
                 rows = histories.merged(pl.concat([rows, histories.negative(gone)]))
             files = present.get(bucket, [])
-            if len(files) >= MAX_FILES:
-                rows = histories.summed(pl.concat([history.scan(files).drop("bucket"), rows.lazy()]))
-                remove.extend(files)
+            again = partials.to_compact(files)
+            if again:
+                add_up = histories.summed if len(again) == len(files) else histories.merged
+                rows = add_up(pl.concat([history.scan(again).drop("bucket").collect(), rows]))
+                remove.extend(again)
             _write(history, rows, bucket, add)
             return rows.height
 
@@ -215,35 +222,53 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan) -> N
     history.commit(add, remove, metadata=_history_state(home, events))
 
 
-def _refold(home: Home, events: Table, profiles: Table, plan: _Plan) -> int:
-    """Fold the users of added and removed files again from all their events and put their rows in place."""
-    changed = _keyed(events.scan([*plan.added, *plan.removed]))
-    touched = changed.unique().collect().get_column("user_id")
-    buckets = buckets_of(touched, _buckets(home))
-    theirs = (
-        _keyed(events.scan([file]).filter(histories.user_key().is_in(touched.implode())), *folding.NEEDED)
-        for file in events.files
-    )
-    present = _files_by_bucket(profiles)
-    remove: list[File] = []
-    with _written(profiles) as add, shared_out(home, theirs, folding.TEXTS, _buckets(home)) as shared:
+def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan) -> int:
+    """Append the partial folds of new events to the buckets they touch; answers the number of users that changed.
 
-        def replace(bucket: int, load: Load) -> int:
-            rows = folding.fold_coded(load(), FoldRules.of(home.settings))
-            files = present.get(bucket, [])
-            others = profiles.scan(files).drop("bucket").collect()
-            gone = touched.filter(buckets == bucket).to_frame()
-            _write(
-                profiles, pl.concat([others.join(gone, on="user_id", how="anti"), rows]).sort("user_id"), bucket, add
-            )
-            remove.extend(files)
-            return rows.height
+    Users of events that are gone are folded again from all their events, and their buckets written anew.
+    """
+    rules = FoldRules.of(home.settings)
+    changed = changes(partial(_identified, events), plan.added, plan.removed)
+    pieces = _new_pieces(events, plan, changed)
+    present = partials.files_by_bucket(profiles)
+    gone_from = buckets_of(changed.gone, _buckets(home))
+    remove: list[File] = []
+    with _written(profiles) as add, shared_out(home, pieces, folding.TEXTS, _buckets(home)) as shared:
+
+        def append(bucket: int, load: Load) -> int:
+            rows = folding.fold_coded(load(), rules)
+            files, gone = present.get(bucket, []), changed.gone.filter(gone_from == bucket)
+            again = files if len(gone) else partials.to_compact(files)
+            written = rows
+            if again:
+                kept = profiles.scan(again).select(folding.COLUMNS).filter(~pl.col("user_id").is_in(gone.implode()))
+                written = folding.merge(pl.concat([kept.collect(), rows]), rules)
+                remove.extend(again)
+            _write(profiles, written, bucket, add)
+            return rows["user_id"].append(gone).n_unique()
 
         loads = dict(shared)
-        # Of a bucket without a load, all events of its touched users were taken back.
-        _in_threads(home, replace, [(bucket, loads.get(bucket, _nothing)) for bucket in buckets.unique().sort()])
+        # Of a bucket without a load, all events of its users were taken back.
+        nothing = [(bucket, _nothing) for bucket in gone_from.unique().sort() if bucket not in loads]
+        users = sum(_in_threads(home, append, [*shared, *nothing]))
     profiles.commit(add, remove, metadata=_profiles_state(home, events))
-    return touched.len()
+    return users
+
+
+def _new_pieces(events: Table, plan: _Plan, changed: Changes) -> Iterator[pl.LazyFrame]:
+    """New events of users that lost none, and all events of those that did."""
+    if not plan.removed:
+        yield from _pieces(events, plan.added, *folding.NEEDED)
+        return
+    for rows in new_rows(partial(_identified, events), plan.added, changed):
+        yield rows.drop("event_id")
+    if len(changed.gone):
+        theirs = histories.user_key().is_in(changed.gone.implode())
+        yield from (_keyed(events.scan([file]).filter(theirs), *folding.NEEDED) for file in events.files)
+
+
+def _identified(events: Table, files: list[File]) -> pl.LazyFrame:
+    return _keyed(events.scan(files), "event_id", *folding.NEEDED)
 
 
 def _nothing() -> Coded:
@@ -297,13 +322,6 @@ def _written(table: Table | None) -> Iterator[list[File]]:
 def _write(table: Table, rows: pl.DataFrame, bucket: int, files: list[File]) -> None:
     if rows.height:
         files.append(table.write(rows, {"bucket": bucket}))
-
-
-def _files_by_bucket(table: Table) -> dict[int, list[File]]:
-    found: dict[int, list[File]] = {}
-    for file in table.files:
-        found.setdefault(int(file.partition["bucket"]), []).append(file)
-    return found
 
 
 def _buckets(home: Home) -> int:

@@ -17,10 +17,10 @@ from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, interactions, rows_for, seen_for, times_for, with_times
 from persona_cli.models.popular import CELL
 from persona_cli.models.vocabulary import positions, with_rows
-from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.buckets import buckets_of
 from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.read import contexts, stage_of
 from persona_cli.profiles.searches import recent_queries
 from persona_cli.workspace import tables
@@ -110,7 +110,7 @@ def audience(
 def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
     """All users with an event (before `as_of`), sorted."""
     if as_of is None:
-        users = tables.scan(home, folding.NAME, folding.SCHEMA, ["bucket"]).select("user_id").collect()["user_id"]
+        users = profile_rows(home, ("user_id",))["user_id"]
     else:
         keyed = scan_events(home, as_of).select(histories.user_key())
         users = keyed.unique().collect()["user_id"]

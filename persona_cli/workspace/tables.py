@@ -238,6 +238,13 @@ def open_or_create(home: Home, name: str, schema: pa.Schema, partition_by: Seque
     return Table(root, delta)
 
 
+def drop(home: Home, name: str) -> None:
+    """Remove a table with all its versions; call it under the lock `tables`, for what can be made again."""
+    aside = home.root / f".tmp-{name}-{secrets.token_hex(8)}"  # a run killed from here on leaves what doctor finds
+    home.path(name).rename(aside)
+    artifacts.remove(aside)
+
+
 def exists(home: Home, name: str) -> bool:
     return open_table(home, name) is not None
 

@@ -15,20 +15,23 @@ from hypothesis import strategies as st
 from stored import Event, add, at, take_back, with_settings
 
 from persona_cli.errors import Busy
-from persona_cli.profiles import buckets, fold
+from persona_cli.profiles import buckets, fold, partials
 from persona_cli.profiles import history as histories
 from persona_cli.profiles import sync as syncing
+from persona_cli.profiles.folds import activity, context
 from persona_cli.profiles.history import history
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import artifacts, tables
 from persona_cli.workspace.home import Home
 
 MakeHome = Callable[[], Home]
+# Columns that the plain second version knows.
+PLAIN = ["user_id", *(field.name for part in (activity, context) for field in part.FIELDS if field.name in fold.SHOWN)]
 PATIENT = examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def profiles(home: Home) -> pl.DataFrame:
-    return tables.scan(home, fold.NAME, fold.SCHEMA, ["bucket"]).sort("user_id").collect()
+    return partials.profile_rows(home, fold.COLUMNS).sort("user_id")
 
 
 def files(home: Home, name: str) -> list[tables.File]:
@@ -46,14 +49,14 @@ def expected(home: Home, events: Sequence[Event]) -> tuple[pl.DataFrame, pl.Data
         settings.texts("recommend.consumed_by"),
     )
     people = oracle.profiles(events, settings.number("profiles.session_gap_minutes"))
-    shown = pl.DataFrame(people, schema=fold.NOBODY.select(fold.SHOWN).schema)
+    shown = pl.DataFrame(people, schema=fold.NOBODY.select(PLAIN).schema)
     return pl.DataFrame(rows, schema=history(home).schema, orient="row"), shown
 
 
 def assert_follows(home: Home, events: Sequence[Event]) -> None:
     rows, people = expected(home, events)
     assert history(home).equals(rows)
-    assert profiles(home).select(fold.SHOWN).equals(people)
+    assert profiles(home).select(PLAIN).equals(people)
 
 
 @PATIENT
@@ -161,7 +164,7 @@ def test_other_buckets_move_every_row(home: Home) -> None:
     home = with_settings(home, profiles__buckets=5)
     assert sync(home).mode == "rebuilt"
     assert {file.partition["bucket"] for file in files(home, "history")} == set("01234")
-    rows = profiles(home)
+    rows = tables.scan(home, fold.NAME, fold.SCHEMA, ["bucket"]).collect()
     assert rows["bucket"].to_list() == buckets.buckets_of(rows["user_id"], 5).to_list()
     assert rows.height == 20
 
@@ -171,14 +174,14 @@ def test_increments_touch_their_buckets_only_and_are_compacted(home: Home) -> No
     sync(home)
     mine = str(buckets.buckets_of(pl.Series(["u"]), 3)[0])
     others = [file for file in files(home, "profiles") if file.partition["bucket"] != mine]
-    for day in range(2 * syncing.MAX_FILES):
+    for day in range(2 * partials.MAX_FILES):
         add(home, [{"item_id": "x", "timestamp": at(day)}])
         assert sync(home).mode == "incremental"
         held = [file for file in files(home, "history") if file.partition["bucket"] == mine]
-        assert len(held) <= syncing.MAX_FILES
+        assert len(held) <= partials.MAX_FILES
         assert len(files(home, "history")) == len(held) + 2
     assert [file for file in files(home, "profiles") if file.partition["bucket"] != mine] == others
-    assert history(home).filter(pl.col("user_id") == "u")["n"].to_list() == [1] * 2 * syncing.MAX_FILES
+    assert history(home).filter(pl.col("user_id") == "u")["n"].to_list() == [1] * 2 * partials.MAX_FILES
 
 
 def test_events_taken_back_take_their_user_along(home: Home) -> None:
