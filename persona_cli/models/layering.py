@@ -1,13 +1,13 @@
 """How far a list stands on the user, on users of like taste and on the context: by evidence and by divergence.
 
     individual = u,   cohort = (1 - u) c,   context = (1 - u) (1 - c)
-    u = n² / (n² + E²),   E = evidence · (1 - d) · √max(1, few_users / users)
+    u = n² / (n² + E²),   E = evidence · (1 - d) · (1 + ½ max(0, 1 - users / few_users))
     c = n² / (n² + cohort_evidence²)
 
 n is the number of the user's events, d (0 to 1) how far the user's history surely is from what the cohort likes. It is
 shrinkage with a prior of strength E (empirical Bayes, Efron & Morris 1975), which is weak for users whom the prior does
-not describe: of two with as many events the one who differs more is served from the own history more. Weights of items
-that few users have taught err by 1/√users, so they count for less below `few_users`. Evidence is squared because the
+not describe: of two with as many events the one who differs more is served from the own history more. What few users
+have taught is less sure, so below `few_users` up to half as much evidence again is asked for. Evidence is squared because the
 cohort holds the middle: both ends can be left sooner.
 
 Divergence is Jensen & Shannon's (Lin 1991) between the user's history and the cohort's list over cells of items:
@@ -44,7 +44,8 @@ def individual_share(
 
     `users` is how many taught the individual model.
     """
-    return risen(events, evidence * (1.0 - divergence) * np.sqrt(max(1.0, few_users / max(users, 1))))
+    fewer = max(0.0, 1.0 - users / few_users) if few_users else 0.0
+    return risen(events, evidence * (1.0 - divergence) * (1.0 + fewer / 2))
 
 
 def risen(events: NDArray[np.int64], half: Numbers | float) -> Numbers:

@@ -66,7 +66,7 @@ def test_scores_are_those_of_the_formula(fitted: Layered, two_tastes: Training) 
     differs = Divergence(fitted.cohort).of(told.rows, fitted.cohort.memberships(told))
     assert (differs > 0.01).any()
     n = who.events.astype(float)
-    prior = 6.0 * (1 - differs) * np.sqrt(500 / 120)
+    prior = 6.0 * (1 - differs) * (1 + (1 - 120 / 500) / 2)
     u, c = n**2 / (n**2 + prior**2), n**2 / (n**2 + 4.0**2)
     scores = fitted.scores(who, sparse.csr_array(hidden))
     u[~individual.any(axis=1)] = 0  # EASE covers 20 items, and some users know none of them

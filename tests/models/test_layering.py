@@ -112,8 +112,8 @@ def test_who_has_no_cohort_or_is_in_the_only_one_does_not_diverge() -> None:
 def test_shares_by_hand() -> None:
     events, none = np.array([0, 15, 30, 45]), np.zeros(4)
     assert individual_share(events, none, 5_000, 15.0, 1_000).tolist() == [0.0, 0.5, 0.8, 0.9]
-    # Below few_users the prior grows by the square root of what is missing.
-    assert individual_share(events, none, 250, 15.0, 1_000).tolist() == [0.0, 0.2, 0.5, pytest.approx(9 / 13)]
+    # Below few_users the prior grows, by half at the most: here from 12 to 15.
+    assert individual_share(events, none, 500, 12.0, 1_000).tolist() == [0.0, 0.5, 0.8, 0.9]
     assert individual_share(events, none, 250, 15.0, 0).tolist() == [0.0, 0.5, 0.8, 0.9]
     assert risen(np.array([0, 5, 10]), 5.0).tolist() == [0.0, 0.5, 0.8]
     assert risen(np.array([0, 1]), 0.0).tolist() == [0.0, 1.0]
