@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_cli.events.ingest import ingest
+from persona_cli.events.undo import undo
+from persona_cli.workspace.home import Home
+from tests.events.ingesting import stored, write
 from tests.events.speaking import SHARED, dialect, hear, heard, reason
 
 GA4 = dialect("ga4", key="event_name")
@@ -130,6 +135,28 @@ def test_a_revised_row_keeps_its_id() -> None:
                ("event_timestamp", AT + 1), ("batch_page_id", "8"), ("batch_ordering_id", "3"))]  # fmt: skip
     assert len({row["event_id"] for row in hear(GA4, first, *others)}) == 14
     assert hear(GA4, json.loads(json.dumps(first)))[0]["event_id"] == hear(GA4, first)[0]["event_id"]
+
+
+def test_a_revised_day_replaces_the_rows_that_changed(home: Home, tmp_path: Path) -> None:
+    def day(name: str, *rows: tuple[int, float]) -> str:
+        records = [
+            export("purchase", [{"item_id": "a", "price": price}]) | {"batch_event_index": str(at)}
+            for at, price in rows
+        ]
+        return write(tmp_path / name, records)
+
+    def values() -> list[float]:
+        return sorted(stored(home)["value"].to_list())
+
+    first = ingest(home, [day("first.jsonl", (1, 1.0), (2, 2.0), (3, 3.0))])
+    late = day("late.jsonl", (2, 20.0), (3, 3.0), (4, 4.0))
+    report = ingest(home, [late], on_duplicate="keep-last")
+    assert (report.accepted, report.duplicates, report.replaced) == (1, 2, 1)
+    assert values() == [1.0, 3.0, 4.0, 20.0]  # the row that is gone from the table stays …
+    undo(home, first.run)
+    undo(home, report.run)
+    ingest(home, [late])
+    assert values() == [3.0, 4.0, 20.0]  # … until what brought the day is taken back
 
 
 def test_rows_from_before_batches_are_told_apart_by_what_they_say() -> None:
