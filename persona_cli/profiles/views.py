@@ -1,7 +1,7 @@
 """What `persona sql` can see: every table of the workspace as people mean it.
 
 `items`, `users` and `accounts` are the rows that hold now, `history` the sums of its partial folds, `profiles` with the
-columns that are derived when read, `navigation` the transitions that enough users made. The other tables are as they are
+columns that are derived when read, `navigation` the transitions that enough users made. The others are as they are
 stored.
 """
 
