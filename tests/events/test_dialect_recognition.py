@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from tests.events.speaking import SHARED, heard, lines
 
 OURS = ("snowplow", "ga4", "cloudevents", "personalize", "movielens", "otto")
 DIALECTS = [one for one in built_in() if one.name in OURS]
-SAMPLE_DATA = SHARED.parents[1] / "main" / "sample_data"
+SAMPLE_DATA = Path(__file__).parents[2] / "sample_data"
 
 GENRES = ["0"] * 18 + ["1"]
 _SNOWPLOW = dict.fromkeys(COLUMNS) | {
@@ -148,7 +149,10 @@ def test_no_dialect_knows_the_sample_data() -> None:
     with gzip.open(SAMPLE_DATA / "events.jsonl.gz") as file:
         events = [json.loads(line) for line, _ in zip(file, range(40), strict=False) if line.startswith(b'{"')]
     assert events
-    assert not [ids(one) for one in DIALECTS if knows(one, events)]
+    samples = {"events": events, "items": lines(SAMPLE_DATA / "items.jsonl")}
+    with (SAMPLE_DATA / "users.csv").open() as file:
+        samples["users"] = list(csv.DictReader(file))
+    assert not [ids(one) for one in DIALECTS if knows(one, samples[one.kind])]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="real files are not here")

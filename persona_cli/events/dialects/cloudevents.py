@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from persona_cli.events.dialects.dialect import Dialect, Record, Rejected, numbered
 from persona_cli.events.dialects.split import fits, merged, money, native, number, put, read_json, said, split
@@ -62,6 +63,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
 _REQUIRED = ("id", "source", "type", "specversion")
 _HEADER = re.compile(r"ce[_-]([a-z0-9]+)")
 _STRICT = ("user_id", "anon_id", "item_id", "timestamp", "order_id")  # what does not fit here is an error
+# A member of the data that one field is guessed from; members that are guessed to hold more (`customer.id`).
+_GUESSES = {path.removeprefix("data."): field for field, paths in SOURCES.items() for path in paths
+            if path.startswith("data.") and "[]" not in path}  # fmt: skip
+_HOLDERS = {name.partition(".")[0] for name in _GUESSES if "." in name}
+# The table for an element of a list: what is worth something and has an id is the element.
+_OF_ITEM = SOURCES | {"value": (), "item_id": tuple(path for path in SOURCES["item_id"] if "[]" in path)}
 _LISTS = ("items", "products")
 # First labels of a reversed domain (a country has two letters), and second ones that are no name of somebody.
 _TOP_LEVEL = re.compile(r"com|org|net|edu|gov|int|info|biz|app|dev|cloud|tech|[a-z]{2}")
@@ -75,8 +82,11 @@ def recognises(records: Sequence[Record]) -> bool:
 
 
 def _attributes(record: Record) -> Record:
-    """The record with headers as attributes: `ce_id`, `ce-id` → `id`."""
-    return {match[1] if (match := _HEADER.fullmatch(name)) else name: value for name, value in record.items()}
+    """The record with headers as attributes (`ce_id`, `ce-id` → `id`); a column of that name is then `id_2`."""
+    headers = {match[1]: value for name, value in record.items() if (match := _HEADER.fullmatch(name))}
+    if not headers:
+        return dict(record)
+    return merged(headers, {name: value for name, value in record.items() if not _HEADER.fullmatch(name)})
 
 
 def records(record: Record) -> list[Record]:
@@ -88,12 +98,10 @@ def records(record: Record) -> list[Record]:
     _read_payload(event)
     name = without_prefix(event["type"])
     found = _items(event)
+    aside = _set_aside(event)
     rows = []
     for place, item in enumerate(found or [None]):
-        sources = SOURCES if isinstance(event.get("data"), dict) else _ATTRIBUTES_ONLY
-        if item is not None:
-            sources = SOURCES | {"value": (), "item_id": tuple(path for path in SOURCES["item_id"] if "[]" in path)}
-        fields, rest, others = split(_plain(sources, event), event, item)
+        fields, rest, others = split(SOURCES if item is None else _OF_ITEM, event, item)
         fields["event_type"] = name
         fields["event_id"] = numbered(f"{event['source']} {event['id']}", place)
         if item is not None:
@@ -104,7 +112,7 @@ def records(record: Record) -> list[Record]:
                 fields.setdefault("position", place + 1)
         rest.pop("specversion", None)
         data = rest.pop("data", {})
-        rows.append(native(fields, merged(others, data, rest)))
+        rows.append(native(fields, merged(others, data, aside, rest)))
     return rows
 
 
@@ -159,26 +167,23 @@ def _has_id(element: Record) -> bool:
     return any(element.get(name) is not None for name in _ELEMENT)
 
 
-def _plain(sources: dict[str, tuple[str, ...]], event: Record) -> dict[str, tuple[str, ...]]:
-    """The table without guesses that do not fit: `data.user` may be a name, `data.value` a word."""
+def _set_aside(event: Record) -> Record:
+    """Take out of the data what only looks like a guess: `user` may be a name, `value` a word."""
     data = event.get("data")
     if not isinstance(data, dict):
-        return sources
-
-    def leads(field: str, path: str) -> bool:
-        if "[]" in path or not path.startswith("data."):
-            return True
-        name, deeper, _ = path.removeprefix("data.").partition(".")
-        if deeper:
-            return isinstance(data.get(name), dict | None)
-        value = data.get(name)
-        return field in _STRICT or value is None or fits(field, value)
-
-    return {field: tuple(path for path in paths if leads(field, path)) for field, paths in sources.items()}
+        return {}
+    aside = {name: value for name, value in data.items() if value is not None and not _usable(name, value)}
+    if aside:
+        event["data"] = {name: value for name, value in data.items() if name not in aside}
+    return aside
 
 
-_ATTRIBUTES_ONLY = {name: tuple(path for path in paths if not path.startswith("data."))
-                    for name, paths in SOURCES.items()}  # fmt: skip
+def _usable(name: str, value: Any) -> bool:
+    if name in _HOLDERS:
+        return isinstance(value, dict)
+    field = _GUESSES.get(name)
+    return field is None or field in _STRICT or fits(field, value)
+
 
 DIALECTS = (
     Dialect(
