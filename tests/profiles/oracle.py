@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 from stored import Event
 
+from persona_cli.events.countries import country_code, country_zone
+from persona_cli.profiles.context import DAYPARTS, network_class, referrer_class
 from persona_cli.workspace.expressions import parse_condition
 
 LATEST = ("account_id", "device", "browser", "os", "country", "network", "locale", "tz", "consent")
@@ -54,9 +56,16 @@ def profiles(events: Sequence[Event], gap_minutes: float) -> list[dict[str, Any]
 
 def _profile(user: str, events: list[Event], gap_minutes: float) -> dict[str, Any]:
     times = [event["timestamp"] for event in events]
-    hours = [0] * 24
+    events = [
+        event | {"country": country_code(event["country"])} if event.get("country") else event for event in events
+    ]
+    hours, weekdays = [0] * 24, [0] * 7
     for event in events:
-        hours[event["timestamp"].astimezone(ZoneInfo(event.get("tz") or "UTC")).hour] += 1
+        zone = event.get("tz") or country_zone(event.get("country") or "") or "UTC"
+        local = event["timestamp"].astimezone(ZoneInfo(zone))
+        hours[local.hour] += 1
+        weekdays[local.weekday()] += 1
+    dayparts = {name: sum(hours[6 * place : 6 * place + 6]) for place, name in enumerate(DAYPARTS)}
     sessions = _sessions(events, timedelta(minutes=gap_minutes))
     row: dict[str, Any] = {
         "user_id": user,
@@ -68,12 +77,21 @@ def _profile(user: str, events: list[Event], gap_minutes: float) -> dict[str, An
         "sessions": len(sessions),
         "session_seconds": sum((end - begin for begin, end in sessions), timedelta()) / timedelta(seconds=1),
         "hours": hours,
+        "weekdays": weekdays,
+        "dayparts": [{"daypart": name, "n": n} for name, n in sorted(dayparts.items()) if n],
         "devices": _counts("device", events),
+        "countries": _counts("country", events),
+        "networks": _counts("network", [{"network": network_class(event.get("network") or "")} for event in events]),
+        "referrers": _counts("referrer", [{"referrer": _referrer(event)} for event in events]),
     }
     for name in LATEST:
         given = [(event["timestamp"], event[name]) for event in events if event.get(name) is not None]
         row[name] = max(given)[1] if given else None
     return row
+
+
+def _referrer(event: Event) -> str | None:
+    return referrer_class(event["event_type"], event.get("page"), event.get("referrer"), event.get("campaign"))
 
 
 def _sessions(events: list[Event], gap: timedelta) -> list[tuple[Any, Any]]:

@@ -9,8 +9,15 @@ from stored import START, Event
 
 from persona_cli.profiles.fold import LATEST
 
-TYPES = ("click", "view", "purchase", "block", "rating", "survey", "thumbs_down")
-_ZONES = ("Asia/Tokyo", "America/New_York", "Europe/Berlin")
+TYPES = ("click", "view", "purchase", "block", "rating", "survey", "thumbs_down", "page_view")
+_VALUES = {
+    "tz": ("Asia/Tokyo", "America/New_York", "Europe/Berlin"),
+    "country": ("Germany", "DE", "us", "Atlantis"),
+    "network": ("4g", "slow-2g", "cellular", "WiFi"),
+    "page": ("/a", "https://shop.test/a", "https://www.shop.test/b"),
+    "referrer": ("https://www.google.com/", "https://shop.test/x", "https://t.co/", "/a", "https://else.test"),
+    "campaign": ("spring", "google/cpc/spring"),
+}
 
 
 def _maybe(*values: str) -> st.SearchStrategy[str | None]:
@@ -35,8 +42,8 @@ def event(draw: st.DrawFn) -> Event:
         "session_id": draw(_maybe("s", "t")),
         "value": draw(st.sampled_from((None, 0.0, 2.5, 3.0, 4.0, 5.0, float("nan")))),
     }
-    for name in LATEST:
-        found[name] = draw(_maybe(*_ZONES) if name == "tz" else _maybe("p", "q"))
+    for name in (*LATEST, "page", "referrer", "campaign"):
+        found[name] = draw(_maybe(*_VALUES.get(name, ("p", "q"))))
     return found
 
 

@@ -1,4 +1,4 @@
-"""How much and when: counts of events, first and last, hours of the day, sessions.
+"""How much and when: counts of events, first and last, sessions.
 
 A session is what shares a session_id; events without one are split where the pause to the one before is longer than the
 gap. Sessions are kept as intervals, so that events that come later join, prolong or begin them: intervals of events
@@ -14,7 +14,7 @@ import pyarrow as pa
 from persona_cli.events.schema import UTC_MICROSECONDS
 from persona_cli.profiles.coding import Ints, run_starts
 from persona_cli.profiles.folds.counting import counts, counts_type, lists, merged_counts
-from persona_cli.profiles.folds.part import HOUR, SECOND, FoldRules, Part, owners, times
+from persona_cli.profiles.folds.part import SECOND, FoldRules, Part, owners, times
 
 _INTERVAL = [
     pa.field("session", pa.int64()),
@@ -29,17 +29,16 @@ FIELDS = (
     pa.field("types", counts_type("event_type")),
     pa.field("sessions", pa.int64()),
     pa.field("session_seconds", pa.float64()),
-    pa.field("hours", pa.list_(pa.int32())),
     # Sorted by first; session is the number of its id (text_numbers), null for events without one.
     pa.field("_intervals", pa.list_(pa.struct(_INTERVAL))),
 )
-NEEDED = ("item_id", "event_type", "session_id", "tz")
-TEXTS = ("item_id", "event_type", "tz")
+NEEDED = ("item_id", "event_type", "session_id")
+TEXTS = ("item_id", "event_type")
 
 
 def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
-    """items: events with an item. types: events by type. hours: events by hour of day (24), local where the event names
-    its time zone, else UTC. session_seconds: from the first to the last event of each session, summed.
+    """items: events with an item. types: events by type. session_seconds: from the first to the last event of
+    each session, summed.
     """
     item = part.events.codes("item_id")
     with_item = np.full(len(part.user), False) if item is None else item >= 0
@@ -49,7 +48,6 @@ def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
         "events": pl.Series(part.ends - part.starts),
         "items": pl.Series(np.add.reduceat(with_item, part.starts, dtype=int)),
         "types": counts("event_type", part),
-        "hours": _hours(part),
         **_sessions(*_intervals(part, rules.session_gap), len(part.users)),
     }
 
@@ -60,37 +58,15 @@ def merge(rows: pl.DataFrame, rules: FoldRules) -> pl.DataFrame:
     order = np.argsort(owner, kind="stable")
     starts = run_starts(owner[order])
     ordered = rows[order]
-    hours = ordered["hours"].explode().to_numpy().reshape(-1, 24)
     columns: dict[str, pl.Series] = {
         "user_id": users,
         "first_seen": times(np.minimum.reduceat(ordered["first_seen"].to_physical().to_numpy(), starts)),
         "last_seen": times(np.maximum.reduceat(ordered["last_seen"].to_physical().to_numpy(), starts)),
         **{name: pl.Series(np.add.reduceat(ordered[name].to_numpy(), starts)) for name in sums},
         "types": merged_counts("types", "event_type", rows),
-        "hours": _by_hour(np.add.reduceat(hours, starts, axis=0)),
         **_sessions(*_merged_intervals(owner, rows["_intervals"], rules.session_gap), len(users)),
     }
     return pl.DataFrame({name: columns[name] for name in ("user_id", *(field.name for field in FIELDS))})
-
-
-def _hours(part: Part) -> pl.Series:
-    hour = part.time // HOUR % 24
-    zones = part.events.codes("tz")
-    for code in () if zones is None else np.unique(zones[zones >= 0]):
-        there = np.flatnonzero(zones == code)
-        try:
-            local = times(part.time[there]).dt.convert_time_zone(part.events.values["tz"][int(code)]).dt.hour()
-        except pl.exceptions.PolarsError:  # not the name of a zone: the hour stays that of UTC
-            continue
-        hour[there] = local.to_numpy()
-    counted = np.bincount(part.user * 24 + hour, minlength=len(part.users) * 24)
-    return _by_hour(counted.reshape(-1, 24))
-
-
-def _by_hour(counted: Ints) -> pl.Series:
-    """(n_users, 24) as lists."""
-    n_users = len(counted)
-    return lists(np.repeat(np.arange(n_users), 24), n_users, pa.array(counted.astype(np.int32).ravel()))
 
 
 _Intervals = tuple[Ints, pl.Series, Ints, Ints]

@@ -17,10 +17,15 @@ def counts_type(name: str) -> pa.DataType:
 
 def counts(name: str, part: Part) -> pl.Series:
     """Events by the values of a text column (n_users,)."""
-    events, user, n_users = part.events, part.user, len(part.users)
-    values, code = events.values[name], events.codes(name)
+    code = part.events.codes(name)
     if code is None:
-        code, values = np.full(len(user), -1), pl.Series(dtype=pl.String)
+        return coded_counts(name, part, np.full(len(part.user), -1), pl.Series(dtype=pl.String))
+    return coded_counts(name, part, code, part.events.values[name])
+
+
+def coded_counts(name: str, part: Part, code: Ints, values: pl.Series) -> pl.Series:
+    """Events by `values`, sorted texts, of which each has one by its code (n,), -1 for none (n_users,)."""
+    user, n_users = part.user, len(part.users)
     given = code >= 0
     owner, code = (user, code) if given.all() else (user[given], code[given])
     if n_users * len(values) <= 4 * len(user):
