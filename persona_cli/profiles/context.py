@@ -77,6 +77,8 @@ def zone_of(tz: str) -> str | int | None:
         hours, minutes = int(found[2]), int(found[3] or 0)
         size = hours * HOUR + minutes * HOUR // 60
         return (size if found[1] == "+" else -size) if hours <= 14 and minutes < 60 else None
+    if not tz.strip():  # polars takes it for no zone at all
+        return None
     try:
         pl.select(pl.lit(0).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(tz))
     except pl.exceptions.PolarsError:
