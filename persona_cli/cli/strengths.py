@@ -128,7 +128,7 @@ def _parts(found: Learned) -> list[Part]:
     declared = f"{name} with what is declared: {_ranged(found.declared)}"
     after = [
         "A gain is that of the best value tried over the declared one, all else as learned; its interval holds 95 % "
-        f"over all {found.tried} values tried.",
+        "over all values tried in that place.",
         *found.notes,
     ]
     if found.gain is None:

@@ -19,12 +19,12 @@ log = logging.getLogger("persona")
 
 
 class Coordinate(NamedTuple):
-    """One number that may change."""
+    """One number that may change, or several strengths that may come to one number together."""
 
-    place: int | None
-    """Position in `Point.strengths`; None: the half-life."""
+    places: tuple[int | None, ...]
+    """Positions in `Point.strengths`; None: the half-life."""
     values: tuple[float, ...]
-    """Thousandths or days that it may have, those nearest to what is declared first; that itself is one of them."""
+    """Thousandths or days that may be tried, those nearest to what is declared first."""
 
 
 class Search:
@@ -32,17 +32,14 @@ class Search:
 
     def __init__(self, pasts: Sequence[Past], start: Point) -> None:
         self.pasts, self.start, self.here = pasts, start, start
-        self.tried = 1
-        """Values beside those declared that it could have come to by one step: so many comparisons every interval holds
-        over."""
 
     def run(self, coordinates: Sequence[Coordinate]) -> None:
         """Move along one coordinate after the other while it is a clear gain."""
-        self.tried = max(1, sum(len(one.values) - 1 for one in coordinates))
         for _ in range(SWEEPS):
             before = self.here
             for coordinate in coordinates:
-                better = [point for point in self.others(coordinate) if self._wins(point)]
+                others = self.others(coordinate)
+                better = [point for point in others if self._wins(point, len(others))]
                 # Of equal ones the nearest to what is declared, which is the first.
                 self.here = max(better, key=lambda point: self.mean(point), default=self.here)
             if self.here == before:
@@ -50,13 +47,13 @@ class Search:
 
     def others(self, coordinate: Coordinate) -> list[Point]:
         """This point with every other value of a coordinate."""
-        points = [moved(self.here, coordinate.place, value) for value in coordinate.values]
+        points = [moved(self.here, coordinate.places, value) for value in coordinate.values]
         return [point for point in points if point != self.here]
 
-    def gain(self, point: Point, than: Point) -> Interval:
-        """Of the mean over users, each user's mean over the cuts; the interval holds over all values tried."""
+    def gain(self, point: Point, than: Point, of: int = 1) -> Interval:
+        """Of the mean over users, each user's mean over the cuts; the interval holds over `of` such comparisons."""
         both = self._pooled(point, than)
-        return paired_difference(both["ours"], both["theirs"], level=1.0 - (1.0 - LEVEL) / self.tried)
+        return paired_difference(both["ours"], both["theirs"], level=1.0 - (1.0 - LEVEL) / of)
 
     def value(self, point: Point) -> Interval:
         """NDCG@20, with an interval of 95 % that holds for itself alone."""
@@ -72,12 +69,12 @@ class Search:
         differ = [point for point in self.others(coordinate) if not first.alike(point, self.here)]
         return max(differ, key=lambda point: float(first.values(point).mean()), default=None)
 
-    def _wins(self, point: Point) -> bool:
+    def _wins(self, point: Point, of: int) -> bool:
         for one in self.pasts:  # one cut at which it is worse decides, and saves the others
             log.debug("strengths: %s at %s", point, one.exam.headline)
             if one.values(point).mean() < one.values(self.here).mean():
                 return False
-        low = self.gain(point, self.here).low
+        low = self.gain(point, self.here, of).low
         return low is not None and low > 0.0
 
     def _pooled(self, point: Point, than: Point) -> dict[str, Values]:
@@ -89,15 +86,15 @@ class Search:
         return {name: together[name].to_numpy() for name in ("ours", "theirs")}
 
 
-def moved(point: Point, place: int | None, value: float) -> Point:
-    """`point` with another value of the coordinate at `place`."""
-    if place is None:
+def moved(point: Point, places: Sequence[int | None], value: float) -> Point:
+    """`point` with the value at each of `places`."""
+    if None in places:
         return point._replace(half_life=value)
-    strengths = list(point.strengths)
-    strengths[place] = int(value)
-    return point._replace(strengths=tuple(strengths))
+    return point._replace(
+        strengths=tuple(int(value) if place in places else old for place, old in enumerate(point.strengths))
+    )
 
 
 def value_at(point: Point, place: int | None) -> float:
-    """The value of the coordinate at `place`: thousandths, or days."""
+    """The value at a place: thousandths, or days."""
     return point.half_life if place is None else float(point.strengths[place])

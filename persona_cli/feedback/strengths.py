@@ -1,12 +1,12 @@
 """`persona strengths`: what each event type says about what users will want, learned from what followed at past cuts.
 
-Wanted are the held-out items of one event type, the target. Strengths start as declared and are searched one at a time
-over a coarse grid, then the half-life of their fading (coordinate descent), again as long as something changes. Judged
-is NDCG@20 of what would be served around a fast model, at the cuts in time at which `persona train` compares models. A
-value takes the place of another only where it is
+Wanted are the held-out items of one event type, the target. Strengths start as declared. Over a coarse grid all types
+but the target are tried at one strength together, then each strength by itself, then the half-life of their fading
+(coordinate descent), again as long as something changes. Judged is NDCG@20 of what would be served around a fast model,
+at the cuts in time at which `persona train` compares models. A value takes the place of another only where it is
 
     clearly better    the paired interval of the difference over users, each user's mean over the cuts, lies above 0;
-                      its level is 95 % over all values on the grids at once (Bonferroni)
+                      its level is 95 % over all values that are tried in its place at once (Bonferroni)
     steady            its mean is not below the other's at any cut
 
 so noise leaves what is declared. The grid counts in units of what the target's strength comes to in a model, which is
@@ -55,7 +55,8 @@ HELD_OUT = 20
 MOST_EVENTS = 2_000_000
 """Of more events than this, those of a share of the users are learned from."""
 HALF_LIFE = "signals.half_life_days"
-LEARNED, UNCLEAR, NO_DIFFERENCE = "learned", "kept: no clear gain", "kept: makes no difference"
+LEARNED, TOGETHER = "learned", "learned with others"
+UNCLEAR, NO_DIFFERENCE = "kept: no clear gain", "kept: no difference"
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Weighed:
     tried: float | None
     """The value that `gain` is of: what was learned, else the best of the others. None: none was tried."""
     gain: Interval | None
-    """NDCG@20 with that value - with the declared one, all else as learned; the interval holds over all `tried`."""
+    """NDCG@20 with that value - with the declared one, all else as learned; 95 % over all values tried in its place."""
     note: str
-    """`LEARNED`, or "kept: " and why."""
+    """`LEARNED`, `TOGETHER` where it is no clear gain by itself, or "kept: " and why."""
 
     @property
     def changed(self) -> bool:
@@ -106,7 +107,7 @@ class Learned:
     """Different users asked."""
     cuts: tuple[Cut, ...]
     tried: int
-    """Values on all grids: every interval of a gain holds over so many comparisons."""
+    """Values on all grids beside those declared."""
     signals: tuple[Weighed, ...]
     """Most events first."""
     half_life: Weighed
@@ -114,7 +115,7 @@ class Learned:
     """NDCG@20 with the strengths declared."""
     learned: Interval
     gain: Interval | None
-    """Of all that was learned together; None where nothing was."""
+    """Of all that was learned, on the users it was chosen by; None where nothing was."""
     settings: dict[str, float | dict[str, float | str]]
     """What changes in persona.toml, whole tables; empty where nothing does."""
     notes: tuple[str, ...] = ()
@@ -164,7 +165,7 @@ def from_events(
     stated = stated_of(events, names, settings)
     search, wanted, why = _search(events, names, stated, target, settings, model, describe)
     coordinates = _coordinates(names, stated, wanted, events, settings)
-    if not any(one.place not in (None, wanted.anchor) for one in coordinates):
+    if not any(one.places not in ((None,), (wanted.anchor,)) for one in coordinates):
         raise MissingInput(
             f"there is nothing to weigh {names[wanted.anchor]} against: no other event type has an item of {EVIDENCE} "
             "users or more",
@@ -228,7 +229,7 @@ def _search(
 def _coordinates(
     names: Sequence[str], stated: Stated, wanted: Wanted, events: pl.DataFrame, settings: Settings
 ) -> list[Coordinate]:
-    """What is searched, most frequent first: strengths of types with enough users, and at last the half-life."""
+    """What is searched: types with enough users together, each of them, most frequent first, and the half-life."""
     unit = min(stated.number(wanted.anchor), settings.number("model.gram.cap"))
     found = []
     for signal in sorted(range(len(names)), key=lambda signal: (-stated.events[signal], names[signal])):
@@ -239,12 +240,16 @@ def _coordinates(
         grid = {sign * round(times * unit * THOUSANDTHS) for times in GRID} | {declared}
         if signal == wanted.anchor:
             grid.discard(0)  # what is wanted says something
-        found.append(Coordinate(signal, tuple(sorted(map(float, grid), key=lambda one: (abs(one - declared), one)))))
+        found.append(Coordinate((signal,), tuple(sorted(map(float, grid), key=lambda one: (abs(one - declared), one)))))
     times = events["timestamp"].to_physical().to_numpy()
     days = float(times.max() - times.min()) / 86_400e6
     declared_life = settings.number(HALF_LIFE)
     lives = {life for life in HALF_LIVES if life <= REACH * days} | {declared_life}
-    return [*found, Coordinate(None, tuple(sorted(lives, key=lambda one: (abs(one - declared_life), one))))]
+    others = [one.places[0] for one in found if one.places[0] != wanted.anchor and min(one.values) >= 0]
+    if len(others) > 1:
+        grid = {round(times * unit * THOUSANDTHS) for times in GRID}
+        found.insert(0, Coordinate(tuple(others), tuple(sorted(map(float, grid)))))
+    return [*found, Coordinate((None,), tuple(sorted(lives, key=lambda one: (abs(one - declared_life), one))))]
 
 
 def _stays(name: str, signal: int, stated: Stated) -> str | None:
@@ -268,20 +273,22 @@ def _report(
     notes: tuple[str, ...],
 ) -> Learned:
     start, end = search.start, search.here
-    by_place = {one.place: one for one in coordinates}
+    by_place = {one.places[0]: one for one in coordinates if len(one.places) == 1}
 
     def weighed(place: int | None, name: str, events: int, users: int, declared: float | str) -> Weighed:
         was, now, scale = value_at(start, place), value_at(end, place), 1 if place is None else THOUSANDTHS
         if now != was:
-            gain = search.gain(end, moved(end, place, was))
-            return Weighed(name, events, users, declared, now / scale, now / scale, gain, LEARNED)
+            gain = search.gain(end, moved(end, (place,), was), len(by_place[place].values) - 1)
+            note = LEARNED if gain.low is not None and gain.low > 0.0 else TOGETHER
+            return Weighed(name, events, users, declared, now / scale, now / scale, gain, note)
         kept = Weighed(name, events, users, declared, declared, None, None, NO_DIFFERENCE)
         if place is not None and place not in by_place:
             return replace(kept, note=_stays(name, place, stated) or UNCLEAR)
         other = search.runner_up(by_place[place])
         if other is None:
             return kept
-        return replace(kept, tried=value_at(other, place) / scale, gain=search.gain(other, end), note=UNCLEAR)
+        gain = search.gain(other, end, len(by_place[place].values) - 1)
+        return replace(kept, tried=value_at(other, place) / scale, gain=gain, note=UNCLEAR)
 
     there = [place for place in range(len(names)) if stated.events[place]]
     there.sort(key=lambda place: (-stated.events[place], names[place]))
@@ -313,7 +320,7 @@ def _report(
         METRIC,
         n_asked([one.exam for one in search.pasts]),
         cuts,
-        search.tried,
+        sum(len(one.values) - (len(one.places) == 1) for one in coordinates),
         rows,
         half_life,
         search.value(start),

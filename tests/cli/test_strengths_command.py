@@ -27,6 +27,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in os.environ if name.startswith("PERSONA_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("persona_cli.feedback.strengths.GRID", (0.0, 0.1, 1.0))
+    monkeypatch.setattr("persona_cli.feedback.strengths.HALF_LIVES", ())
     draws = np.random.default_rng(0)
     rows = []
     for user in range(300):
