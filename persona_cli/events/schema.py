@@ -71,7 +71,7 @@ EVENTS: tuple[Field, ...] = (
     Field("referrer", context=True),
     Field("country", context=True),
     Field("region", context=True),
-    Field("network", context=True),
+    Field("network", context=True, aliases=("effectiveType", "effective_type", "connectionType", "connection_type")),
     Field("locale", context=True),
     Field("tz", context=True),
     Field("campaign", context=True),
