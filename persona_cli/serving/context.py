@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.errors import MissingInput, UsageError, nearest
+from persona_cli.events.countries import country_code
 from persona_cli.events.store import scan_events
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, interactions, rows_for, seen_for, times_for, with_times
@@ -99,7 +100,8 @@ def audience(
         matrix = with_times(matrix, events.filter(pl.col("user_id").is_in(matrix.users.implode())))
     held_out = np.zeros(len(chosen), dtype=bool) if include_holdout else in_holdout(home, chosen).to_numpy()
     known = contexts(home, chosen, as_of).with_columns(
-        pl.lit(value, dtype=pl.String).alias(name) for name, value in (context or {}).items()
+        pl.lit(country_code(value) if name == "country" else value, dtype=pl.String).alias(name)
+        for name, value in (context or {}).items()
     )
     # The non-personalised list is one for all: the context is part of what is measured against it.
     known = known.with_columns(pl.when(~pl.Series(held_out)).then(pl.col(CELL)).name.keep())
