@@ -41,8 +41,6 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.overview import model_versions
 from persona_cli.workspace.settings import Settings
 
-_EVIDENCE = "model.layered.evidence"
-
 
 def held(
     home: Home,
@@ -228,13 +226,16 @@ def _since(home: Home, saved: Saved, exam: Exam) -> Judged:
     panel = Panel(exam, settings)
     assert isinstance(saved.model, Layered)
     popular: Popular = saved.model.popular
+    rule = Layered.from_settings(home.settings)
+    cohort = None if rule.cohort is None else saved.model.cohort
     figures = {POPULAR: panel.values(popular)}
     for name, reference in sorted(dict(saved.manifest.get("candidates", {})).items()):
         try:
             model = registry.load_model(home, reference).model
         except (BadData, MissingInput):
             continue  # an old version that was removed
-        figures[around(name)] = panel.values(Layered(popular, model, home.settings.number_or_word(_EVIDENCE)).joined())
+        made = Layered(popular, model, rule.evidence, cohort, rule.cohort_evidence, rule.few_users)
+        figures[around(name)] = panel.values(made.joined())
     figures[str(saved.manifest["choice"]["served"])] = panel.values(saved.model)
     return panel.judged(figures)
 
