@@ -7,8 +7,8 @@
 n is the number of the user's events, d (0 to 1) how far the user's history surely is from what the cohort likes. It is
 shrinkage with a prior of strength E (empirical Bayes, Efron & Morris 1975), which is weak for users whom the prior does
 not describe: of two with as many events the one who differs more is served from the own history more. What few users
-have taught is less sure, so below `few_users` up to half as much evidence again is asked for. Evidence is squared because the
-cohort holds the middle: both ends can be left sooner.
+have taught is less sure, so below `few_users` up to half as much evidence again is asked for. Evidence is squared
+because the cohort holds the middle: both ends can be left sooner.
 
 Divergence is Jensen & Shannon's (Lin 1991) between the user's history and the cohort's list over cells of items:
 
