@@ -25,6 +25,8 @@ WEEKEND = ("Saturday", "Sunday")
 NETWORKS = ("fast", "slow")
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
+_SECOND = 1_000_000
+_SINCE, _UNTIL = 631_152_000 * _SECOND, 4_102_444_800 * _SECOND  # 1990 and 2100
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?")
 _SLOW = frozenset(
     {
@@ -57,7 +59,7 @@ class Codes(NamedTuple):
         """The texts that occur, sorted."""
         if self.codes is None:
             return []
-        found = np.unique(self.codes[self.codes >= 0])
+        found = _distinct(self.codes[self.codes >= 0])
         return self.values.gather(found).to_list()
 
 
@@ -96,15 +98,50 @@ def local_time(time: Ints, tz: Codes, country: Codes) -> Ints:
         if numbers is not None:
             zone = np.where(numbers >= 0, numbers, zone)
     local = time.copy()
-    for number in np.unique(zone[zone >= 0]).tolist():
+    for number in _distinct(zone[zone >= 0]).tolist():
         there = np.flatnonzero(zone == number)
         name = zones[number]
-        if isinstance(name, int):
-            local[there] += name
-        else:
-            moments = pl.Series(time[there]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(name)
-            local[there] = moments.dt.replace_time_zone(None).to_physical().to_numpy()
+        local[there] += name if isinstance(name, int) else _offset_at(time[there], name)
     return local
+
+
+def _offset_at(time: Ints, zone: str) -> Ints:
+    """What a zone was ahead of UTC at each moment (n,), in microseconds."""
+    first, last = int(time.min()), int(time.max())
+    if first < _SINCE or last >= _UNTIL:
+        return _asked(time, zone)
+    changes, offsets = _changes(zone)
+    begin, end = np.searchsorted(changes, [first, last], "right").tolist()
+    steps: Ints = offsets[begin : end + 1]
+    return steps[np.searchsorted(changes[begin:end], time, "right")] if end > begin else steps[:1]
+
+
+@lru_cache(maxsize=1_000)
+def _changes(zone: str) -> tuple[Ints, Ints]:
+    """The moments (k,) at which a zone's clocks changed between 1990 and 2100, and the offsets (k + 1,) around them.
+
+    Days on which the offset differs from the day before are halved until the second is found.
+    """
+    days = np.arange(_SINCE, _UNTIL, DAY, dtype=np.int64)
+    offsets = _asked(days, zone)
+    at = np.flatnonzero(np.diff(offsets))
+    before, after, old = days[at].copy(), days[at + 1].copy(), offsets[at]
+    while len(at) and (after - before).max() > _SECOND:
+        middle = (before + after) // (2 * _SECOND) * _SECOND
+        changed = _asked(middle, zone) != old
+        after, before = np.where(changed, middle, after), np.where(changed, before, middle)
+    return after, np.append(offsets[:1], offsets[at + 1])
+
+
+def _asked(time: Ints, zone: str) -> Ints:
+    moments = pl.Series(time).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
+    local: Ints = moments.dt.replace_time_zone(None).to_physical().to_numpy()
+    return local - time
+
+
+def _distinct(numbers: Ints) -> Ints:
+    """The small whole numbers that occur, sorted."""
+    return np.flatnonzero(np.bincount(numbers)) if len(numbers) else np.zeros(0, dtype=np.int64)
 
 
 def _numbered(found: Mapping[str, str | int | None], zones: list[str | int]) -> dict[str, int]:
@@ -164,6 +201,8 @@ def referrer_classes(event_type: Codes, page: Codes, referrer: Codes, campaign: 
     kinds = event_type.translated({"page_view": 1})
     assert kinds is not None, "every event has a type"
     n = len(kinds)
+    if referrer.codes is None and campaign.codes is None:
+        return np.where(kinds == 1, CLASSES.index("direct"), -1)
     nothing = np.full(n, -1, dtype=np.int64)
     came = nothing if referrer.codes is None else referrer.codes
     sent = nothing if campaign.codes is None else campaign.codes
@@ -171,12 +210,12 @@ def referrer_classes(event_type: Codes, page: Codes, referrer: Codes, campaign: 
     sites: list[str] = []
     at_site = np.full(len(asked), -1, dtype=np.int64)
     if page.codes is not None and referrer.codes is not None:
-        codes = np.where(came[asked] >= 0, page.codes[asked], -1)
-        distinct, place = np.unique(codes, return_inverse=True)
-        urls = [None if code < 0 else page.values[code] for code in distinct.tolist()]
-        of_url = [None if url is None else site_of_url(url) for url in urls]
-        sites = sorted({site for site in of_url if site is not None})
-        at_site = np.array([-1 if site is None else sites.index(site) for site in of_url], dtype=np.int64)[place]
+        seen = Codes(np.where(came[asked] >= 0, page.codes[asked], -1), page.values)
+        found = {url: site for url in seen.present() if (site := site_of_url(url)) is not None}
+        sites = sorted(set(found.values()))
+        places = {site: number for number, site in enumerate(sites)}
+        told = seen.translated({url: places[site] for url, site in found.items()})
+        at_site = at_site if told is None else told
     rows = pl.DataFrame({"kind": kinds[asked], "came": came[asked], "sent": sent[asked], "site": at_site})
     combinations = rows.unique()
     answers = (
