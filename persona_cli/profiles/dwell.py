@@ -21,7 +21,7 @@ from persona_cli.profiles.mixture import Durations, Floats, Mixture
 Role = Literal["bounce", "engaged", "idle"]
 BOUNCE_MEDIAN = 10.0
 """Seconds: a component whose median is shorter is a glance, if a longer one is left to be the reading."""
-IDLE_MEDIAN = 60.0
+IDLE_MEDIAN = 120.0
 """Seconds: the longest component is an idle tab only if its median is longer."""
 RESOLUTIONS = (60.0, 30.0, 15.0, 10.0, 5.0, 1.0, 0.1, 0.01)
 """Steps that recorded seconds may come in, coarsest first; finer ones count as 0.001."""

@@ -18,7 +18,7 @@ from persona_cli.events.store import scan_events
 from persona_cli.profiles.dwell import fit_dwell, fit_targets
 from persona_cli.profiles.history import user_key
 from persona_cli.profiles.sessions import with_dwell, with_sessions
-from persona_cli.profiles.signal_fit import TARGETS, SignalFit, publish
+from persona_cli.profiles.signal_fit import TARGETS, SignalFit, load, publish
 from persona_cli.profiles.signals import DWELL
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home
@@ -47,8 +47,8 @@ def fit_signals(home: Home, source: Source | None = None, wait: float = 0.0) -> 
     with locks.hold(home, "signals", "signals fit", wait):
         if not tables.exists(home, "events"):
             raise MissingInput("there are no events yet", "persona ingest FILE")
-        fit = learned(home, source)
-        return Learned(fit, *publish(home, fit))
+        fitted, new = publish(home, learned(home, source))
+        return Learned(load(fitted), fitted, new)  # as it is in force: with the digits that are kept
 
 
 def learned(home: Home, source: Source | None = None, as_of: datetime | None = None) -> SignalFit:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr
 
 Floats = NDArray[np.float64]
 
@@ -152,10 +151,13 @@ def step(durations: Durations, mixture: Mixture) -> Mixture:
     number = taken.sum(axis=0) + missing.sum(axis=0)
     first = (taken * nodes).sum(axis=0) + (missing * out.mean).sum(axis=0)
     upper = durations.high + _BEYOND if np.isfinite(durations.high) else np.inf
-    means = np.minimum(first / number, upper)
+    # A component that has lost everything stays where it was.
+    alive, number = number > 1e-9, np.maximum(number, 1e-9)
+    means = np.where(alive, np.minimum(first / number, upper), mixture.means)
     spread = (taken * (nodes - means) ** 2).sum(axis=0)
     spread += (missing * (out.variance + (out.mean - means) ** 2)).sum(axis=0)
-    return Mixture(number / number.sum(), means, np.maximum(np.sqrt(spread / number), SMALLEST_SD))
+    sds = np.where(alive, np.sqrt(spread / number), mixture.sds)
+    return Mixture(number / number.sum(), means, np.maximum(sds, SMALLEST_SD))
 
 
 class Outside(NamedTuple):
@@ -168,6 +170,8 @@ class Outside(NamedTuple):
 
 def outside(low: float, high: float, mixture: Mixture) -> Outside:
     """What lies beyond log-durations `low` and `high`."""
+    from scipy.special import log_ndtr, ndtr  # here: fitted dwell needs it, reading a profile does not
+
     sides = []
     for limit, sign in ((low, -1.0), (high, 1.0)):
         if not np.isfinite(limit):

@@ -34,7 +34,7 @@ DEPENDENCIES = (
     "threadpoolctl",
 )
 OPTIONAL = ("lightfm-next",)
-LOCKS = ("tables", "models")
+LOCKS = ("tables", "models", "signals")
 _LOW_DISK = 2**30
 
 
@@ -71,6 +71,7 @@ def examine(home: Home, *, repair: bool) -> Iterator[Finding]:
     yield from _orphans(home, repair)
     yield from _runs(home, repair)
     yield from _models(home)
+    yield from _signals(home)
 
 
 def _space(home: Home) -> Iterator[Finding]:
@@ -168,3 +169,13 @@ def _models(home: Home) -> Iterator[Finding]:
     ]
     for folder in unfinished:
         yield Finding("models", "problem", f"{folder.relative_to(home.root)} has no manifest: remove the folder")
+
+
+def _signals(home: Home) -> Iterator[Finding]:
+    if home.settings.fitted is None:
+        return
+    try:
+        artifacts.verify(home.settings.fitted.folder)
+        yield Finding("signals", "ok", f"fit {home.settings.fitted.folder.name} checked against its manifest")
+    except (PersonaError, OSError) as error:
+        yield Finding("signals", "problem", f"{error}; run: persona signals fit")

@@ -115,3 +115,10 @@ def test_counts_do_not_depend_on_order_and_nothing_is_an_error() -> None:
 def test_fewer_values_than_components() -> None:
     found = mixtures.fit(mixtures.rounded(np.full(20, 7.0), 1.0), 3)
     assert found.weights.sum() == pytest.approx(1) and np.isfinite(found.means).all()
+
+
+def test_a_component_that_loses_everything_stays_where_it_was() -> None:
+    far = Mixture(np.array([1.0, 1e-12]), np.array([3.0, 400.0]), np.array([1.0, 0.05]))
+    found = mixtures.step(mixtures.rounded(drawn(100, 8), 1.0), far)
+    assert np.isfinite(np.concatenate(found)).all()
+    assert found.means[1] == 400.0
