@@ -165,11 +165,11 @@ class Workspace:
 
         return lines(self.home, where).collect()
 
-    def events(self, as_of: Moment = None) -> pl.LazyFrame:
-        """Stored events before `as_of`, in no order."""
+    def events(self, as_of: Moment = None, known_at: Moment = None) -> pl.LazyFrame:
+        """Stored events before `as_of` that were ingested until `known_at`, in no order."""
         from persona_cli.events.store import scan_events
 
-        return scan_events(self.home, moment_of(as_of))
+        return scan_events(self.home, moment_of(as_of), moment_of(known_at))
 
     def catalogue(self, kind: Kind, as_of: Moment = None) -> pl.DataFrame:
         """Items, users or accounts as they are at `as_of`: one row an id, sorted by id."""
@@ -183,17 +183,23 @@ class Workspace:
 
         return sync(self.home, rebuild)
 
-    def profiles(self) -> pl.LazyFrame:
-        """One row a user, derived columns included."""
+    def profiles(self, as_of: Moment = None, known_at: Moment = None) -> pl.LazyFrame:
+        """One row a user, derived columns included; as of `as_of`, by what was ingested until `known_at`."""
         from persona_cli.profiles.read import profiles
 
-        return profiles(self.home)
+        return profiles(self.home, as_of=moment_of(as_of), known_at=moment_of(known_at))
 
-    def profile(self, user: str, as_of: Moment = None) -> dict[str, Any]:
-        """What is known of one user, at `as_of` if given."""
+    def profile(self, user: str, as_of: Moment = None, known_at: Moment = None) -> dict[str, Any]:
+        """What is known of one user, by the events before `as_of` that were ingested until `known_at`."""
         from persona_cli.profiles.read import profile
 
-        return profile(self.home, user, moment_of(as_of))
+        return profile(self.home, user, moment_of(as_of), known_at=moment_of(known_at))
+
+    def profile_diff(self, user: str, since: Moment, until: Moment = None, known_at: Moment = None) -> dict[str, Any]:
+        """What changed in one user's profile between two moments (`until` None: now); see `profiles.difference`."""
+        from persona_cli.profiles.difference import difference
+
+        return difference(self.home, user, moment_of(since), moment_of(until), moment_of(known_at))
 
     def history(self, as_of: Moment = None) -> pl.DataFrame:
         """Strength of each user, item and day (thousandths), sorted."""

@@ -29,6 +29,10 @@ from persona_cli.cli.common import (
 )
 
 Stage = Literal["context", "cohort", "individual"]
+KnownAtOption = Annotated[
+    str | None,
+    typer.Option("--known-at", metavar="TIME", help="By what was ingested until this date or time."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,11 +41,13 @@ def register(app: typer.Typer) -> None:
     command(profile, profile_list, name="list")
     command(profile, build)
     command(profile, export)
+    command(profile, diff)
 
 
 def show(
     user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, or an anonymous one.")],
     as_of: AsOfOption = None,
+    known_at: KnownAtOption = None,
     top: Annotated[int, typer.Option("--top", "-n", min=1, help="How many items, categories and tags.")] = 10,
     as_json: JsonOption = False,
     out: OutOption = None,
@@ -56,11 +62,11 @@ def show(
     """
     from persona_cli.profiles.read import profile
     from persona_cli.workspace import runs
-    from persona_cli.workspace.moments import parse_moment
+    from persona_cli.workspace.moments import moment_of
 
     home = locate_home()
     with runs.recording(home, invocation.words, ids=[user]):
-        found = profile(home, user, parse_moment(as_of) if as_of else None, top)
+        found = profile(home, user, moment_of(as_of), top, moment_of(known_at))
         if as_json:
             emit_json(found, out)
             return
@@ -72,6 +78,8 @@ def show(
 def profile_list(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, most events first.")] = 20,
     stage: Annotated[Stage | None, typer.Option("--stage", help="Only users that are served in this way.")] = None,
+    as_of: AsOfOption = None,
+    known_at: KnownAtOption = None,
     format: FormatOption = None,
     as_json: JsonOption = False,
     out: OutOption = None,
@@ -81,21 +89,26 @@ def profile_list(
     Examples:
     persona profile list
     persona profile list --stage individual --limit 100 --format csv
+    persona profile list --as-of 2026-03-01
     """
     import polars as pl
 
     from persona_cli.profiles.read import preferred_categories, profiles
+    from persona_cli.workspace.moments import moment_of
 
     home = locate_home()
-    _warn_if_behind(home)
-    rows = profiles(home, categories=False)
+    past = as_of is not None or known_at is not None
+    if not past:
+        _warn_if_behind(home)
+    rows = profiles(home, past, moment_of(as_of), moment_of(known_at))
     if stage is not None:
         rows = rows.filter(pl.col("stage") == stage)
     first = rows.sort("events", "user_id", descending=[True, False]).head(limit).collect()
-    preferred = preferred_categories(home, first["user_id"])
     columns = ("user_id", "account_id", "stage", "holdout", "events", "items", "sessions", "first_seen", "last_seen")
-    shown = first.join(preferred, "user_id", "left", maintain_order="left")
-    render(shown.select(*columns, "device", "country", "preferred_category"), chosen_format(format, as_json), out)
+    if not past:  # only of those shown
+        preferred = preferred_categories(home, first["user_id"])
+        first = first.join(preferred, "user_id", "left", maintain_order="left")
+    render(first.select(*columns, "device", "country", "preferred_category"), chosen_format(format, as_json), out)
 
 
 def build(
@@ -130,6 +143,8 @@ def build(
 
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet", help="Where to; a file there is replaced.")],
+    as_of: AsOfOption = None,
+    known_at: KnownAtOption = None,
 ) -> None:
     """Write all profiles, derived columns included, to one Parquet file sorted by user.
 
@@ -137,20 +152,84 @@ def export(
 
     Examples:
     persona profile export profiles.parquet
+    persona profile export march.parquet --as-of 2026-03-01
     """
     from persona_cli.profiles.read import profiles
     from persona_cli.workspace import runs
     from persona_cli.workspace.artifacts import file_digest, replace_file
+    from persona_cli.workspace.moments import moment_of
 
     home = locate_home()
     with runs.recording(home, invocation.words) as run:
-        _warn_if_behind(home)
-        rows = profiles(home).sort("user_id").collect()
+        if as_of is None and known_at is None:
+            _warn_if_behind(home)
+        rows = profiles(home, as_of=moment_of(as_of), known_at=moment_of(known_at)).sort("user_id").collect()
         with replace_file(file) as beside:
             rows.write_parquet(beside)
         run.counts = {"users": rows.height}
         run.outputs = {file.name: file_digest(file)}
     say(f"{rows.height:,} profiles in {file}")
+
+
+def diff(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, or an anonymous one.")],
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="The earlier date or time.")],
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="The later one; now if not given.")] = None,
+    known_at: KnownAtOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Show what changed in one user's profile between two moments.
+
+    Every column that differs, before and after; items, categories and tags that a liking was gained for or lost.
+
+    Examples:
+    persona profile diff u1042 --from 2026-03-01 --to 2026-04-01
+    persona profile diff u1042 --from 2026-03-01 --json
+    """
+    from persona_cli.profiles.difference import difference
+    from persona_cli.workspace import runs
+    from persona_cli.workspace.moments import moment_of
+
+    home = locate_home()
+    with runs.recording(home, invocation.words, ids=[user]):
+        found = difference(home, user, moment_of(since), moment_of(until), moment_of(known_at))
+        if as_json:
+            emit_json(found, out)
+            return
+        with out_stream(out) as stream:
+            for line in _changes(found):
+                stream.write(line.encode() + b"\n")
+
+
+def _changes(found: Mapping[str, Any]) -> Iterator[str]:
+    """A line a column that differs, one an entry where only some do, then what was gained (+) and lost (-)."""
+    until = "now" if found["to"] is None else _minute(found["to"])
+    yield f"{printable(found['user_id'])}: {_minute(found['from'])} → {until}"
+    names = []
+    for name, both in found["changed"].items():
+        before, after = both["before"], both["after"]
+        if isinstance(after, Mapping):
+            names += [(f"{name} {key}", (before or {}).get(key), after.get(key)) for key in after]
+        else:
+            names.append((name, before, after))
+    width = max((len(name) for name, *_ in names), default=0)
+    for name, before, after in names:
+        yield f"{printable(name):<{width}}  {_value(before)} → {_value(after)}"
+    for name in ("items", "categories", "tags", "never"):
+        gained, lost = found[name]["gained"], found[name]["lost"]
+        if gained or lost:
+            yield f"{name}: {printable(', '.join([*('+' + one for one in gained), *('-' + one for one in lost)]))}"
+    if not names:
+        yield "nothing changed"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list) and len(value) == 24:  # hours
+        return _busiest(value) or "–"
+    return printable(str(plain(value)))
 
 
 def _warn_if_behind(home: Any) -> None:

@@ -18,7 +18,6 @@ import struct
 import threading
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,6 +56,8 @@ def event_ids(rows: pa.Table) -> pa.Array:
     parts = [part.cast(pa.binary()) for part in (head, *texts)]
     joined = pc.binary_join_element_wise(*parts, _BYTE, null_handling="replace", null_replacement=b"")
     hashed = pa.table({"event_id": rows["event_id"], "bytes": joined})
+    import duckdb  # here: most commands make no ids, and it takes a fifth of a second
+
     connection = getattr(_local, "connection", None)
     if connection is None:
         connection = _local.connection = duckdb.connect(config={"threads": 1})

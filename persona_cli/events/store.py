@@ -54,19 +54,31 @@ _STATISTICS = ["timestamp", "ingested_at"]
 _CONTENT = kept_schema("events").names
 
 
-def scan_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
-    """All stored columns of the events before `as_of` (all of them if None), one row an event, in no order.
+def scan_events(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> pl.LazyFrame:
+    """All stored columns of the events before `as_of` that were ingested at `known_at` or earlier (None: all events).
 
-    Files whose events are all later, by the statistics in the table's log, are not opened.
+    One row an event, in no order. Files whose events are all later, by the statistics in the table's log, are not
+    opened.
     """
     table = tables.open_table(home, NAME)
     if table is None:
         return tables.scan(home, NAME, stored_schema("events"), ["month"])
+    rows, known = table.scan(files_before(table, as_of)), were_known(as_of, known_at)
+    return rows.filter(*known) if known else rows
+
+
+def files_before(table: Table, as_of: datetime | None) -> list[File]:
+    """The files of the events table that can hold events before `as_of`."""
     if as_of is None:
-        return table.scan()
+        return table.files
     moment = as_of.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    files = [file for file in table.files if file.first is None or file.first < moment]
-    return table.scan(files).filter(pl.col("timestamp") < as_of)
+    return [file for file in table.files if file.first is None or file.first < moment]
+
+
+def were_known(as_of: datetime | None, known_at: datetime | None) -> list[pl.Expr]:
+    """Conditions on stored events: what had happened before `as_of`, as it was known at `known_at`."""
+    happened = [pl.col("timestamp") < as_of] if as_of is not None else []
+    return happened + ([pl.col("ingested_at") <= known_at] if known_at is not None else [])
 
 
 @dataclass

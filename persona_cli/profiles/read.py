@@ -19,6 +19,7 @@ from persona_cli.profiles import history as histories
 from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles.past import past
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -30,20 +31,34 @@ CONTEXT = ("device", "country")
 _MILLIONTHS = 1_000_000
 
 
-def profile(home: Home, user: str, as_of: datetime | None = None, top: int = 10) -> dict[str, Any]:
-    """All that is known of one user (before `as_of`), folded from the user's own events.
+def profile(
+    home: Home, user: str, as_of: datetime | None = None, top: int = 10, known_at: datetime | None = None
+) -> dict[str, Any]:
+    """All that is known of one user (before `as_of`, as known at `known_at`), folded from the user's own events.
 
     The columns of the profiles table and their derived ones; top_items, categories and tags (the `top` strongest, with
     faded strengths), and never (items not to be shown again). `MissingInput` where the user has no events.
     """
+    events = events_of(home, user, as_of, known_at)
+    if not events.height:
+        when = "" if as_of is None else f" before {_iso(as_of)}"
+        when += "" if known_at is None else f" by what was ingested until {_iso(known_at)}"
+        raise MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
+    return profile_of(home, events, as_of, top)
+
+
+def events_of(home: Home, user: str, as_of: datetime | None = None, known_at: datetime | None = None) -> pl.DataFrame:
+    """The columns `NEEDED` of one user's events."""
     theirs = (pl.col("user_id") == user) | (pl.col("user_id").is_null() & (pl.col("anon_id") == user))
     columns = [name for name in (*folding.NEEDED, "value") if name != "user_id"]
-    events = scan_events(home, as_of).filter(theirs).select(histories.user_key(), *columns).collect()
-    if not events.height:
-        when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
-        raise MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
-    row = folding.fold_users(events, FoldRules.of(home.settings)).select(folding.SHOWN)
-    found: dict[str, Any] = row.with_columns(_derived(home, row["user_id"])).row(0, named=True)
+    return scan_events(home, as_of, known_at).filter(theirs).select(histories.user_key(), *columns).collect()
+
+
+def profile_of(home: Home, events: pl.DataFrame, as_of: datetime | None, top: int) -> dict[str, Any]:
+    """As `profile`, of the user's events; `as_of` is the moment of the catalogue."""
+    row = folding.fold_users(events, FoldRules.of(home.settings))
+    shown = row.select(folding.SHOWN)
+    found: dict[str, Any] = shown.with_columns(_derived(home, row["user_id"])).row(0, named=True)
     found["types"] = {entry["event_type"]: entry["n"] for entry in found["types"]}
     found["devices"] = {entry["device"]: entry["n"] for entry in found["devices"]}
     history = histories.fold_history(with_signals(events.lazy(), home.settings))
@@ -68,13 +83,25 @@ def profile(home: Home, user: str, as_of: datetime | None = None, top: int = 10)
     return found
 
 
-def profiles(home: Home, categories: bool = True) -> pl.LazyFrame:
-    """The profiles table with stage, holdout and (unless refused) preferred_category, in no order."""
-    rows = profile_rows(home)
+def profiles(
+    home: Home, categories: bool = True, as_of: datetime | None = None, known_at: datetime | None = None
+) -> pl.LazyFrame:
+    """One row a user with stage, holdout and (unless refused) preferred_category, in no order.
+
+    From the profiles table, or, with `as_of` or `known_at`, folded from the events of before that were known then.
+    """
+    if as_of is None and known_at is None:
+        rows = profile_rows(home)
+        best = preferred_categories(home) if categories else None
+    else:
+        items = _items(home, as_of)
+        parts, found = [folding.NOBODY.select(folding.SHOWN)], [_NO_CATEGORY]
+        for people, history in past(home, as_of, known_at):
+            parts.append(people.select(folding.SHOWN))
+            found.append(_best(history, items, home.settings))
+        rows, best = pl.concat(parts), pl.concat(found) if categories else None
     derived = rows.with_columns(_derived(home, rows["user_id"]))
-    if categories:
-        derived = derived.join(preferred_categories(home), "user_id", "left")
-    return derived.lazy()
+    return (derived if best is None else derived.join(best, "user_id", "left")).lazy()
 
 
 def preferred_categories(home: Home, users: pl.Series | None = None) -> pl.DataFrame:
@@ -83,25 +110,27 @@ def preferred_categories(home: Home, users: pl.Series | None = None) -> pl.DataF
     Of equals the one that sorts first. Users without one are not in the answer. One bucket of history at a time.
     """
     table, items = tables.open_table(home, histories.NAME), _items(home)
-    found = [pl.DataFrame(schema={"user_id": pl.String, "preferred_category": pl.String})]
+    found = [_NO_CATEGORY]
     if table is None or not items["category"].count():
-        return found[0]
+        return _NO_CATEGORY
     files = table.files
     for bucket in sorted({file.partition["bucket"] for file in files}):
         rows = table.scan([file for file in files if file.partition["bucket"] == bucket])
         if users is not None:
             rows = rows.join(users.alias("user_id").to_frame().lazy(), on="user_id", how="semi")
-        strengths = _by_category(_interests(histories.summed(rows), home.settings), items)
-        best = strengths.filter(pl.col("strength") > 0).sort("user_id", "strength", "category", descending=_BEST_FIRST)
-        found.append(
-            best.unique("user_id", keep="first", maintain_order=True).select(
-                "user_id", pl.col("category").alias("preferred_category")
-            )
-        )
+        found.append(_best(histories.summed(rows), items, home.settings))
     return pl.concat(found)
 
 
 _BEST_FIRST = [False, True, False]
+_NO_CATEGORY = pl.DataFrame(schema={"user_id": pl.String, "preferred_category": pl.String})
+
+
+def _best(history: pl.DataFrame, items: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    strengths = _by_category(_interests(history, settings), items)
+    best = strengths.filter(pl.col("strength") > 0).sort("user_id", "strength", "category", descending=_BEST_FIRST)
+    first = best.unique("user_id", keep="first", maintain_order=True)
+    return first.select("user_id", pl.col("category").alias("preferred_category"))
 
 
 def stage_of(items: pl.Expr, settings: Settings) -> pl.Expr:
@@ -150,3 +179,7 @@ def _strongest(strengths: pl.DataFrame, top: int) -> list[dict[str, Any]]:
 
 def _items(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
     return current(home, "items", as_of).select("item_id", "title", "category", "tags")
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

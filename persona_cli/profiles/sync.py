@@ -39,7 +39,8 @@ _MAX_THREADS = 4
 _PIECE = 1 << 20  # a row group of the files that tables are written in
 log = logging.getLogger("persona")
 Mode = Literal["unchanged", "incremental", "rebuilt"]
-_HISTORY_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
+HISTORY_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
+ALL_COLUMNS = tuple(dict.fromkeys((*HISTORY_COLUMNS, *folding.NEEDED)))
 
 
 @dataclass(frozen=True)
@@ -165,17 +166,17 @@ def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first
 
 def _rebuild(home: Home, events: Table, history: Table | None, profiles: Table | None) -> int:
     """Fold all events into the tables given; answers the number of users."""
-    columns = dict.fromkeys((*(_HISTORY_COLUMNS if history else ()), *(folding.NEEDED if profiles else ())))
+    columns = dict.fromkeys((*(HISTORY_COLUMNS if history else ()), *(folding.NEEDED if profiles else ())))
     with (
         _written(history) as history_files,
         _written(profiles) as profile_files,
-        shared_out(home, _pieces(events, events.files, *columns), _texts(*columns), _buckets(home)) as shared,
+        shared_out(home, _pieces(events, events.files, *columns), texts(*columns), _buckets(home)) as shared,
     ):
 
         def build(bucket: int, load: Load) -> int:
             part = load()
             if history is not None:
-                _write(history, _history_of(part, home.settings), bucket, history_files)
+                _write(history, history_of(part, home.settings), bucket, history_files)
             if profiles is not None:
                 _write(profiles, folding.fold_coded(part, FoldRules.of(home.settings)), bucket, profile_files)
             return part.rows["user_id"].n_unique()
@@ -194,19 +195,19 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan) -> N
     changed = (
         piece.with_columns(gone=pl.lit(gone))
         for files, gone in ((plan.added, False), (plan.removed, True))
-        for piece in _pieces(events, files, *_HISTORY_COLUMNS)
+        for piece in _pieces(events, files, *HISTORY_COLUMNS)
     )
     present = partials.files_by_bucket(history)
     remove: list[File] = []
     with (
         _written(history) as add,
-        shared_out(home, changed, _texts(*_HISTORY_COLUMNS), _buckets(home)) as shared,
+        shared_out(home, changed, texts(*HISTORY_COLUMNS), _buckets(home)) as shared,
     ):
 
         def append(bucket: int, load: Load) -> int:
             part = load()
-            rows = _history_of(part.filtered(~pl.col("gone")), home.settings)
-            gone = _history_of(part.filtered(pl.col("gone")), home.settings)
+            rows = history_of(part.filtered(~pl.col("gone")), home.settings)
+            gone = history_of(part.filtered(pl.col("gone")), home.settings)
             if gone.height:
                 rows = histories.merged(pl.concat([rows, histories.negative(gone)]))
             files = present.get(bucket, [])
@@ -264,18 +265,18 @@ def _new_pieces(events: Table, plan: _Plan, changed: Changes) -> Iterator[pl.Laz
         yield rows.drop("event_id")
     if len(changed.gone):
         theirs = histories.user_key().is_in(changed.gone.implode())
-        yield from (_keyed(events.scan([file]).filter(theirs), *folding.NEEDED) for file in events.files)
+        yield from (keyed(events.scan([file]).filter(theirs), *folding.NEEDED) for file in events.files)
 
 
 def _identified(events: Table, files: list[File]) -> pl.LazyFrame:
-    return _keyed(events.scan(files), "event_id", *folding.NEEDED)
+    return keyed(events.scan(files), "event_id", *folding.NEEDED)
 
 
 def _nothing() -> Coded:
     return Coded(pl.DataFrame(), {})
 
 
-def _keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
+def keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
     """Events with their user's key, session numbers, and other columns as they are."""
     special = {"user_id": histories.user_key(), "session_id": folding.session_number()}
     return events.select(special.get(name, pl.col(name)) for name in dict.fromkeys(("user_id", *columns)))
@@ -284,15 +285,15 @@ def _keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
 def _pieces(events: Table, files: Iterable[File], *columns: str) -> Iterator[pl.LazyFrame]:
     """The events of files, not more than `_PIECE` at once."""
     for file in files:
-        keyed = _keyed(events.scan([file]), *columns)
-        yield from (keyed.slice(start, _PIECE) for start in range(0, max(file.rows, 1), _PIECE))
+        rows = keyed(events.scan([file]), *columns)
+        yield from (rows.slice(start, _PIECE) for start in range(0, max(file.rows, 1), _PIECE))
 
 
-def _texts(*columns: str) -> list[str]:
+def texts(*columns: str) -> list[str]:
     return [name for name in columns if name in folding.TEXTS]
 
 
-def _history_of(events: Coded, settings: Settings) -> pl.DataFrame:
+def history_of(events: Coded, settings: Settings) -> pl.DataFrame:
     strength, never, consumed = coded_signals(events, settings)
     return histories.fold_coded_history(events, strength, consumed, never)
 

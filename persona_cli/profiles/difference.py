@@ -1,0 +1,69 @@
+"""What changed in one user's profile between two moments: columns with before and after, interests gained and lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from persona_cli.errors import MissingInput, UsageError
+from persona_cli.profiles.read import events_of, profile_of
+from persona_cli.workspace.home import Home
+
+# Interests are compared as sets, since strengths fade: the names of their lists and of what is listed.
+_INTERESTS = {"items": ("top_items", "item_id"), "categories": ("categories", "category"), "tags": ("tags", "tag")}
+_ALL = 1 << 31
+
+
+def difference(
+    home: Home, user: str, since: datetime | None, until: datetime | None, known_at: datetime | None = None
+) -> dict[str, Any]:
+    """What the events from `since` to before `until` (None: all later ones) changed, as known at `known_at`.
+
+    user_id; from, to; changed: {column: {before, after}} of every column that differs (null where it was not known; a
+    mapping such as types has only the entries that differ); items, categories, tags: {gained, lost}, sorted: what the
+    user has a liking for (strength above 0) after and not before, and the other way round; never: the same of items
+    that are not to be shown again. Raises MissingInput where nothing is known of the user at `until`, UsageError where
+    `since` is not before `until`.
+    """
+    if since is not None and until is not None and since >= until:
+        raise UsageError(
+            f"--from {since.isoformat()} is not before --to {until.isoformat()}", "give the earlier one first"
+        )
+    events = events_of(home, user, until, known_at)
+    if not events.height:
+        raise MissingInput(f"nothing is known of a user {user!r} at that time", "persona profile list")
+    earlier = events.filter(pl.col("timestamp") < since) if since is not None else events.clear()
+    after = profile_of(home, events, until, _ALL)
+    before = profile_of(home, earlier, since, _ALL) if earlier.height else {}
+    listed = {name for name, _ in _INTERESTS.values()} | {"never", "user_id"}
+    changed = {
+        name: {"before": old, "after": new}
+        for name, value in after.items()
+        if name not in listed
+        for old, new in [_different(before.get(name), value)]
+        if old != new
+    }
+    found: dict[str, Any] = {"user_id": user, "from": since, "to": until, "changed": changed}
+    for name, (listing, key) in _INTERESTS.items():
+        found[name] = _gained_and_lost(*(_liked(profile.get(listing, []), key) for profile in (before, after)))
+    found["never"] = _gained_and_lost(set(before.get("never", [])), set(after["never"]))
+    return found
+
+
+def _different(old: Any, new: Any) -> tuple[Any, Any]:
+    """Of two mappings the entries that differ; anything else as it is."""
+    if not isinstance(new, Mapping) or not isinstance(old, Mapping | None):
+        return old, new
+    keys = sorted(key for key in {*new, *(old or {})} if (old or {}).get(key) != new.get(key))
+    return {key: (old or {}).get(key) for key in keys}, {key: new.get(key) for key in keys}
+
+
+def _liked(listed: list[dict[str, Any]], key: str) -> set[str]:
+    return {entry[key] for entry in listed if entry["strength"] > 0}
+
+
+def _gained_and_lost(before: set[str], after: set[str]) -> dict[str, list[str]]:
+    return {"gained": sorted(after - before), "lost": sorted(before - after)}
