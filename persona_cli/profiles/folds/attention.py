@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persona_cli.events.schema import UTC_MICROSECONDS
-from persona_cli.profiles.coding import Ints, compacted
+from persona_cli.profiles.coding import Ints, compacted, run_starts, sort_order
 from persona_cli.profiles.folds.counting import lists
 from persona_cli.profiles.folds.part import FoldRules, Part, owners
 
@@ -71,7 +71,7 @@ def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
         "dwell_ms": pl.Series(_added(owner, ms, n_users)),
         "_dwell": _by_step(steps, n_users),
         "clicked": _tallied(part, "target", of(CLICK), "target"),
-        "queries": _tallied(part, "query", np.ones(len(kind), dtype=bool), "query"),
+        "queries": _tallied(part, "query", None, "query"),
         "features_used": _tallied(part, "target", of(FEATURE), "feature"),
     }
 
@@ -93,34 +93,39 @@ def plain_query() -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
-def _tallied(part: Part, column: str, chosen: NDArray[np.bool_], name: str) -> pl.Series:
-    code = part.events.codes(column)
-    there = np.zeros(0, dtype=np.int64) if code is None else np.flatnonzero(chosen & (code >= 0))
-    if code is None or not len(there):
-        return _listed(
-            pl.DataFrame(schema={"owner": pl.Int64, name: pl.String, "n": pl.Int64, "last": pl.Int64}),
-            name,
-            len(part.users),
-        )
+def _tallied(part: Part, column: str, chosen: NDArray[np.bool_] | None, name: str) -> pl.Series:
+    """How often and when last each text of the column was there among the events chosen (None: all) (n_users,)."""
+    code, n_users = part.events.codes(column), len(part.users)
+    if code is None:
+        nothing = np.zeros(0, dtype=np.int64)
+        return _tally(nothing, pl.Series([], dtype=pl.String), nothing, nothing, name, n_users)
+    there = np.flatnonzero(code >= 0 if chosen is None else chosen & (code >= 0))
     code, values = compacted(code[there], part.events.values[column])
     if column == "query":
-        values = pl.DataFrame({"query": values}).select(plain_query()).to_series()
-    table = pl.DataFrame({"owner": part.user[there], "code": code, "last": part.time[there]})
-    counted = table.group_by("owner", "code").agg(pl.len().cast(pl.Int64).alias("n"), pl.col("last").max())
-    named = counted.with_columns(values.gather(counted["code"]).alias(name)).filter(pl.col(name).is_not_null())
-    return _listed(named, name, len(part.users))
+        plain = pl.DataFrame({"query": values}).select(plain_query()).to_series()
+        values = plain.drop_nulls().unique().sort()
+        place = plain.replace_strict(values, pl.Series(np.arange(len(values))), default=-1, return_dtype=pl.Int64)
+        code = place.to_numpy()[code]
+        there, code = there[code >= 0], code[code >= 0]
+    owner, at = part.user[there], part.time[there]
+    order = sort_order([(owner, n_users), (code, len(values))])
+    owner, code, at = owner[order], code[order], at[order]
+    starts = run_starts(owner, code)
+    last = np.maximum.reduceat(at, starts) if len(starts) else at
+    n = np.diff(starts, append=len(owner))
+    return _tally(owner[starts], values.gather(code[starts]), n, last, name, n_users)
 
 
 def _listed(table: pl.DataFrame, name: str, n_users: int) -> pl.Series:
-    """owner, name, n, last (times or microseconds) as lists (n_users,): one entry a name."""
+    """owner, name, n, last as lists (n_users,): one entry a name."""
     added = table.group_by("owner", name).agg(pl.col("n").sum(), pl.col("last").max()).sort("owner", name)
-    columns = [
-        added[name].to_arrow().cast(pa.string()),
-        *(added[one].to_physical().to_arrow() for one in ("n", "last")),
-    ]
-    fields = _tally_type(name)
-    typed = [column.cast(field.type) for column, field in zip(columns, fields, strict=True)]
-    return lists(added["owner"].to_numpy(), n_users, pa.StructArray.from_arrays(typed, fields=fields))
+    n, last = (added[one].to_physical().to_numpy() for one in ("n", "last"))
+    return _tally(added["owner"].to_numpy(), added[name], n, last, name, n_users)
+
+
+def _tally(owner: Ints, names: pl.Series, n: Ints, last: Ints, name: str, n_users: int) -> pl.Series:
+    columns = [names.to_arrow().cast(pa.string()), pa.array(n, pa.int64()), pa.array(last, UTC_MICROSECONDS)]
+    return lists(owner, n_users, pa.StructArray.from_arrays(columns, fields=_tally_type(name)))
 
 
 def _by_step(table: pl.DataFrame, n_users: int) -> pl.Series:
