@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from persona_cli.events.judge import ASCII_BLANK, Rejected
@@ -87,17 +88,22 @@ def value_at(record: Record, path: str) -> Any:
 
     Raises Rejected where the path leads through something that is not an object.
     """
-    if (value := record.get(path)) is None and "." in path:
-        place: Any = record
-        keys = path.split(".")
-        for depth, key in enumerate(keys):
-            if place is None:
-                return None
-            if not isinstance(place, dict):
-                raise Rejected(f"{'.'.join(keys[:depth])}: expected an object, got {json_type(place)}")
-            place = place.get(key)
-        value = place
+    value = record.get(path)
+    if value is None:
+        keys = _keys(path)
+        if len(keys) > 1:
+            value = record
+            for depth, key in enumerate(keys):
+                if not isinstance(value, dict):
+                    raise Rejected(f"{'.'.join(keys[:depth])}: expected an object, got {json_type(value)}")
+                if (value := value.get(key)) is None:
+                    return None
     return None if isinstance(value, str) and not value.strip(ASCII_BLANK) else value
+
+
+@lru_cache(4_096)
+def _keys(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def pick(record: Record, paths: Iterable[str], element: Record | None = None) -> Any:
