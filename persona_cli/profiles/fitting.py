@@ -1,8 +1,8 @@
 """Learn from all events what signals mean: how often each was seen, and how dwell seconds divide into reading and idle.
 
-Seconds are those of `dwell` events, or, where nothing says them, the time to the next event of the same session. Such
-gaps are never longer than the session gap, which the likelihood takes into account; gaps of no time at all (events that
-were sent together) and the last event of a session say nothing.
+Seconds are those of `dwell` events, or, where nothing says them, the time to the next event of the same session that is
+about something else. Such gaps are never longer than the session gap, which the likelihood takes into account; gaps of
+no time at all (events that were sent together) and the last look of a session say nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Fitted
 
 Source = Literal["dwell", "gaps"]
+LOOKS = ("view", "page_view", "screen_view")
+"""Event types that show something. Where a log has any, only they (and what is done to the same thing) are looks."""
 LONGEST = 86_400.0
 """Seconds: longer ones are mistakes of a clock."""
 _COLUMNS = ("timestamp", "session_id", "event_type", "item_id", "target", "page")
@@ -82,10 +84,9 @@ def dwell_seconds(home: Home, source: Source, as_of: datetime | None = None) -> 
     if source == "dwell":
         looks = events.filter(pl.col("event_type") == DWELL).select(user_key(), *_COLUMNS, seconds="value").collect()
     else:
-        gap = home.settings.number("profiles.session_gap_minutes")
         # A dwell event is sent when its look is over: what follows it is no look of its own.
         others = events.filter(pl.col("event_type") != DWELL).select(user_key(), *_COLUMNS).collect()
-        looks = with_dwell(with_sessions(others, gap)).filter(pl.col("seconds") <= gap * 60)
+        looks = _looks(others, home.settings.number("profiles.session_gap_minutes"))
     looks = looks.filter(pl.col("seconds").is_finite() & (pl.col("seconds") > 0) & (pl.col("seconds") <= LONGEST))
     kind = pl.coalesce(
         *(pl.when(pl.col(column).is_not_null()).then(pl.lit(name)) for name, column in _TARGET_COLUMNS.items())
@@ -93,6 +94,18 @@ def dwell_seconds(home: Home, source: Source, as_of: datetime | None = None) -> 
     return looks.select(
         "user_id", kind.alias("kind"), pl.coalesce(*_TARGET_COLUMNS.values()).alias("target"), "seconds"
     )
+
+
+def _looks(events: pl.DataFrame, gap_minutes: float) -> pl.DataFrame:
+    """The first event of each run of events about the same thing, with the seconds to the next run of its session."""
+    about = pl.coalesce(*_TARGET_COLUMNS.values())
+    begins = (pl.col("position") == 0) | about.ne_missing(about.shift())
+    runs = with_sessions(events, gap_minutes).with_columns(
+        run=begins.cum_sum(), shown=pl.col("event_type").is_in(LOOKS)
+    )
+    runs = runs.with_columns(pl.col("shown").any().over("run")).unique("run", keep="first", maintain_order=True)
+    looks = with_dwell(runs).filter(pl.col("seconds") <= gap_minutes * 60)
+    return looks.filter(pl.col("shown")) if runs["shown"].any() else looks
 
 
 _TARGET_COLUMNS = {"item": "item_id", "page": "page", "target": "target"}

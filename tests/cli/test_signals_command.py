@@ -80,7 +80,8 @@ def test_as_json(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     of = {row["signal"]: row for row in shown["signals"]}
     assert (of["dwell"]["events"], of["dwell"]["note"]) == (400, "by the chance of reading")
     assert (of["share"]["strength"], of["share"]["events"], of["share"]["note"]) == (1.0, 1, "signals.other")
-    assert asked(capsys, "signals", "fit", "--from", "gaps")["dwell"]["source"] == "gaps"
+    # After each view nothing else is looked at in the same session.
+    assert asked(capsys, "signals", "fit", "--from", "gaps")["dwell"] is None
 
 
 def test_minimum_evidence_is_named(

@@ -169,7 +169,8 @@ def readers(n: int, seed: int = 0) -> list[Event]:
         begin = at(k // 20, minutes=60 * (k % 20))
         of = {"user_id": f"u{k % 30}", "item_id": "hit" if k % 3 == 0 else f"i{k}"}
         events.append(of | {"event_type": "view", "timestamp": begin})
-        events.append(of | {"event_type": "click", "timestamp": begin + timedelta(seconds=seconds)})
+        elsewhere = of | {"item_id": f"next{k}", "timestamp": begin + timedelta(seconds=seconds)}
+        events.append(elsewhere | {"event_type": "click"})
         events.append(of | {"event_type": "dwell", "value": seconds, "timestamp": begin + timedelta(seconds=seconds)})
     return events
 
@@ -210,6 +211,27 @@ def test_gaps_stand_in_for_dwell(make_home: Callable[[], Home]) -> None:
     assert fit.dwell.high == 1800
     assert fit.dwell.median("engaged") == pytest.approx(40, rel=0.2)
     assert learned(home, as_of=at(0, hours=2)).dwell is None
+
+
+def test_a_look_lasts_until_something_else_and_begins_with_what_led_to_it(home: Home) -> None:
+    steps: list[tuple[str, str | None, float]] = [
+        ("login", None, 0),
+        ("click", "x", 5),
+        ("view", "x", 7),
+        ("save", "x", 30),
+        ("view", "y", 65),
+        ("search", None, 80),
+        ("click", "z", 90),
+        ("view", "x", 5000),
+    ]
+    add(home, [{"event_type": kind, "item_id": item, "timestamp": at(seconds=s)} for kind, item, s in steps])
+    found = dwell_seconds(home, "gaps")
+    assert found.select("target", "seconds").rows() == [("x", 60.0), ("y", 15.0)]
+
+
+def test_a_log_without_looks_has_gaps_between_all_events(home: Home) -> None:
+    add(home, [{"event_type": "rating", "item_id": f"i{n}", "timestamp": at(seconds=n * n)} for n in range(4)])
+    assert dwell_seconds(home, "gaps")["seconds"].to_list() == [1.0, 3.0, 5.0]
 
 
 def test_too_little_to_fit(home: Home) -> None:
