@@ -158,6 +158,8 @@ def _tell(report: Report, kind: str) -> None:
             f"{report.users:,} users, {report.items:,} items, "
             f"{report.first:%Y-%m-%d %H:%M} – {report.last:%Y-%m-%d %H:%M} UTC"
         )
+    for table, count in sorted(report.about.items()):
+        say(f"{count:,} new rows of {table}, from traits")
     for reason in report.reasons:
         say(f"  rejected {reason.lines:,} x {reason.reason} ({reason.place})")
     for why, count in sorted(report.dropped.items(), key=lambda entry: (-entry[1], entry[0])):

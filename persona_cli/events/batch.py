@@ -40,6 +40,9 @@ class Batch:
     read: int
     zoneless: int
     dropped: dict[str, int] = field(default_factory=dict)
+    about: dict[Kind, list[Record]] = field(
+        default_factory=dict
+    )  # judged rows of users and accounts that it also gives
 
 
 @dataclass

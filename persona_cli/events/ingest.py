@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events import opening, reading
+from persona_cli.events.attributes import Attributes
 from persona_cli.events.catalogue import CatalogueStore
 from persona_cli.events.dedupe import Policy
 from persona_cli.events.dialects import choose
@@ -64,7 +65,8 @@ class Report:
     `removed` counts query strings and IP addresses taken out at the door, of accepted rows and duplicates; `bots` the
     rows of bots, which `dropped` has too where they are left out.
     `users`, `items`, `first`, `last` are of the accepted rows; `replaced` counts the duplicates whose values took the
-    place of stored ones (keep-last). `dialects` names the inputs that were not native, and what each was read as.
+    place of stored ones (keep-last). `dialects` names the inputs that were not native, and what each was read as;
+    `about` counts the new rows of users and accounts that came from traits.
     """
 
     run: str
@@ -83,6 +85,7 @@ class Report:
     replaced: int = 0
     zoneless: int = 0
     dialects: dict[str, str] = field(default_factory=dict)
+    about: dict[str, int] = field(default_factory=dict)
     version: int | None = None
     removed: dict[str, int] = field(default_factory=dict)
     bots: int = 0
@@ -155,6 +158,7 @@ def ingest(
         now = datetime.now(UTC)
         report = Report(run or runs.new_id(now), now)
         store = open_store(home, kind, policy, now, [source.name for source in sources])
+        attributes = Attributes(home, now, [source.name for source in sources])
         rejections = Rejections(home, report.run, kind, now, [source.name for source in sources])
         rules = DoorRules.of(home.settings)
         latest_us = int(now.timestamp() * 1_000_000) + DAY_US
@@ -170,6 +174,7 @@ def ingest(
                     _let_in(batch, kind, rules, report)
                     spoken = report.dialects.get(source.name, "native")
                     take(batch, number, source.name, store, rejections, reasons, spoken)
+                    attributes.add(batch.about, number)
                     for why, count in batch.dropped.items():
                         report.dropped[why] = report.dropped.get(why, 0) + count
                     read += batch.read
@@ -185,14 +190,18 @@ def ingest(
                     old = seen.get(name)
                     seen[name] = reason if old is None else old._replace(lines=old.lines + reason.lines)
             store.finish()
+            attributes.finish()
             rejections.finish()
             rejections.commit()
+            attributes.commit({"run": report.run, "ingested_at": now.isoformat()})
             report.version = store.commit({"run": report.run, "ingested_at": now.isoformat()})
         except BaseException:
             store.discard()
+            attributes.discard()
             rejections.discard()
             raise
     report.reasons = _commonest(seen)
+    report.about = attributes.accepted
     for name in ("accepted", "duplicates", "replaced", "users", "items", "first", "last"):
         setattr(report, name, getattr(store, name))
     report.seconds = round(time.monotonic() - began, 3)

@@ -18,11 +18,11 @@ import pyarrow as pa
 from persona_cli.events import tabular
 from persona_cli.events.batch import Batch, Reject, Singly
 from persona_cli.events.dialects.dialect import Choice, Dialect, Dropped, Record, Rejected, value_at
-from persona_cli.events.judge import Rules, json_text, parse_json
+from persona_cli.events.judge import Rules, json_text, judge, parse_json
 from persona_cli.events.mapping import Mapping, Path, json_type, parse_flags
 from persona_cli.events.opening import Block, Damage, Format, too_long
 from persona_cli.events.parquet import NO_OFFSET
-from persona_cli.events.schema import FIELDS, MAX_RAW_BYTES
+from persona_cli.events.schema import FIELDS, KEY, MAX_RAW_BYTES, Kind
 
 LOOKED_AT = 100  # records that decide which dialect a file is of
 ENOUGH = 0.9  # of these, where some are damaged
@@ -74,6 +74,7 @@ class Translated:
     whole_lines: bool = True  # a line says all of itself
     read: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    about: dict[Kind, list[Record]] = field(default_factory=dict)
 
     def add(self, line: int, offset: int, raw: bytes | Callable[[], bytes], record: Callable[[], Any]) -> None:
         """Judge what one line (or row) holds; `record` gives it or raises Rejected, `raw` is its text."""
@@ -96,12 +97,40 @@ class Translated:
                 self._reject(line, offset, text, rejected)
             else:
                 self.read += len(natives)
+                before = len(self.singly.rows)
                 for native in natives:
                     self.singly.add(line, offset, text, partial(dict, native))
+                if self.translator.dialect.attributes is not None and len(self.singly.rows) > before:
+                    self._describe(line, part, self.translator.dialect.attributes)
+
+    def _describe(self, line: int, part: Record, attributes: Callable[[Record], list[tuple[Kind, Record]]]) -> None:
+        """Keep what an accepted record says about somebody; what cannot be read as its field goes to props."""
+        try:
+            found = _sheltered(self.translator, attributes, part)
+        except Rejected:
+            return
+        for kind, row in found:
+            key = KEY[kind]
+            plain = {name: value for name, value in row.items() if name not in (key, "valid_from", "props")}
+            bare = {key: row.get(key), "valid_from": row.get("valid_from"), "props": plain | (row.get("props") or {})}
+            for attempt in (row, bare):
+                try:
+                    judged = judge(attempt, self._rules(kind))
+                except Rejected:
+                    continue
+                if judged["valid_from"] is not None:
+                    self.about.setdefault(kind, []).append(judged | {"line": line})
+                break
+
+    def _rules(self, kind: Kind) -> Rules:
+        rules = self.singly.rules
+        return Rules(
+            Mapping(kind, {spec.name: (spec.name,) for spec in FIELDS[kind]}), rules.latest_us, rules.assume_tz
+        )
 
     def batch(self) -> Batch:
         batch = self.singly.batch(self.read)
-        batch.dropped = self.dropped
+        batch.dropped, batch.about = self.dropped, self.about
         return batch
 
     def _reject(self, line: int, offset: int, raw: bytes | Callable[[], bytes], rejected: Rejected) -> None:

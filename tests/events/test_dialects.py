@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow as pa
@@ -14,11 +15,13 @@ import pytest
 
 from persona_cli.errors import MissingInput, Unavailable, UsageError
 from persona_cli.events import dialects, reading
+from persona_cli.events.catalogue import current
 from persona_cli.events.dialects.dialect import Choice, Dialect, Dropped, Record
 from persona_cli.events.ingest import ingest, plan
 from persona_cli.events.opening import Input
 from persona_cli.events.quarantine import lines
 from persona_cli.events.retry import retry
+from persona_cli.events.undo import undo
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import load
 from tests.events.ingesting import event, stored, write
@@ -280,3 +283,35 @@ def test_a_choice_of_nothing_is_native(tmp_path: Path) -> None:
         dialects.choose("native", "events", SETTINGS),
     ):
         assert reading.sniff(source, "events", (), SETTINGS, LATEST_US, choice=choice).dialect is None
+
+
+class TestTraits:
+    """Traits of identify and group calls describe users and accounts, as of when they were said."""
+
+    WHO: ClassVar[list[Record]] = [
+        {"type": "identify", "userId": "u", "timestamp": "2024-03-01", "traits": {"plan": "free", "country": "DE"}},
+        {"type": "identify", "userId": "u", "timestamp": "2024-03-05", "traits": {"plan": "pro", "createdAt": "soon"}},
+        {"type": "identify", "userId": "u", "timestamp": "2024-03-09", "traits": {"plan": "pro"}},
+        {"type": "group", "userId": "u", "groupId": "g", "timestamp": "2024-03-02", "traits": {"name": "Initech"}},
+        {"type": "identify", "anonymousId": "a", "timestamp": "2024-03-02", "traits": {"plan": "free"}},
+    ]
+
+    @pytest.mark.parametrize("turn", [1, -1])
+    def test_they_add_up_whatever_the_order_and_are_taken_back(self, home: Home, tmp_path: Path, turn: int) -> None:
+        name = write(tmp_path / "a.jsonl", self.WHO[::turn])
+        report = ingest(home, [name])
+        assert (report.accepted, report.about) == (5, {"users": 2, "accounts": 1})
+        first, second = current(home, "users", datetime(2024, 3, 3, tzinfo=UTC)), current(home, "users")
+        assert (first["country"][0], json.loads(first["props"][0])) == ("DE", {"plan": "free"})
+        # What is no time is kept in props under the name that it would have had.
+        assert (second["country"][0], json.loads(second["props"][0])) == ("DE", {"plan": "pro", "signed_up": "soon"})
+        assert current(home, "accounts")["name"].to_list() == ["Initech"]
+        assert ingest(home, [name]).about == {}
+        assert undo(home, report.run) == 8
+        assert current(home, "users").height == 0
+
+    def test_later_files_build_on_earlier_ones(self, home: Home, tmp_path: Path) -> None:
+        ingest(home, [write(tmp_path / "a.jsonl", self.WHO[:1])])
+        ingest(home, [write(tmp_path / "b.jsonl", self.WHO[1:3])])
+        row = current(home, "users").row(0, named=True)
+        assert (row["country"], json.loads(row["props"])["plan"]) == ("DE", "pro")

@@ -65,6 +65,8 @@ class Dialect:
     kind: Kind = "events"
     # One record of the file → the records in it, each of which is counted, judged and quarantined by itself.
     unpack: Callable[[Record], list[Any]] = unbatched
+    # What a record says about the person or the account: native rows of the kinds users and accounts.
+    attributes: Callable[[Record], list[tuple[Kind, Record]]] | None = None
     # Tables without a header row: the names of the columns, and what stands between the cells (default by format).
     columns: tuple[str, ...] = ()
     separator: str = ""

@@ -15,12 +15,15 @@ from persona_cli.events.dialects.dialect import (
     Rejected,
     elements,
     numbered,
+    pick,
+    read,
     value_at,
     without,
 )
 from persona_cli.events.dialects.split import money, native, number, put, split
 from persona_cli.events.dialects.words import event_type
 from persona_cli.events.mapping import json_type
+from persona_cli.events.schema import KEY, Kind
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 _ITEM = ("product_id", "productId", "item_id", "itemId", "sku", "content_id", "content_asset_id", "asset_id")
@@ -53,6 +56,22 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "consent": ("context.consent.categoryPreferences", "context.consentManagement.allowedConsentIds"),
     "user_agent": ("context.userAgent", "context.user_agent"),
     "ip": ("context.ip",),
+}
+# What identify and group calls say, for the tables users and accounts; other traits go to their props.
+USER_TRAITS = {
+    "account_id": ("traits.company.id", "context.groupId"),
+    "role": ("traits.role",),
+    "country": ("traits.country", "traits.address.country", "context.location.country"),
+    "locale": ("traits.locale", "context.locale"),
+    "tz": ("traits.timezone", "context.timezone"),
+    "signed_up": ("traits.createdAt", "traits.created_at"),
+}
+ACCOUNT_TRAITS = {
+    "name": ("traits.name",),
+    "size": ("traits.employees",),
+    "plan": ("traits.plan",),
+    "industry": ("traits.industry",),
+    "country": ("traits.country", "traits.address.country"),
 }
 ALIAS = SOURCES | {"anon_id": ("previousId", "previous_id")}
 # Read by code: what becomes of them is said in the notes.
@@ -126,6 +145,20 @@ def records(record: Record) -> list[Record]:
     made = {name: value for name, value in made.items() if value is not None}
     products = elements(record, "properties.products") if call == "track" else []
     return [_event(record, call, made, product, at) for at, product in enumerate(products or [None])]
+
+
+def attributes(record: Record) -> list[tuple[Kind, Record]]:
+    """The user of an identify call, the account of a group call, from its time on."""
+    if "type" not in record and "action" not in record and _is_row(record):
+        record = call_of(record)
+    kind: Kind
+    kind, traits = ("users", USER_TRAITS) if _call(record) == "identify" else ("accounts", ACCOUNT_TRAITS)
+    who = pick(record, SOURCES["user_id"] if kind == "users" else ("groupId",))
+    if _call(record) not in ("identify", "group") or who is None or not isinstance(record.get("traits"), dict):
+        return []
+    taken = (path for paths in traits.values() for path in paths)
+    rest = without({"traits": record["traits"]}, taken).get("traits", {})
+    return [(kind, read(traits, record) | {KEY[kind]: who, "valid_from": timestamp(record), "props": rest})]
 
 
 def _type(record: Record, call: str) -> Any:
@@ -267,7 +300,8 @@ _NOTES = (
     "Without `timestamp` it is receivedAt - (sentAt - originalTimestamp), which undoes a wrong clock; where one of "
     "these is missing, the first time that is there.",
     "`page` and `screen` become `page_view` and `screen_view`; `alias` gives previousId as `anon_id`; the traits of "
-    "`identify` and `group` go to `props`.",
+    "`identify` and `group` go to `props`, and from then on to the tables users and accounts (`persona ingest undo` "
+    "takes both back).",
     "An event with `products` becomes one row a product, its place in the list as `position` in list views; the value "
     "of purchases and carts is price · quantity, `order_id` stays in `props`.",
     "`network` is `wifi` or `cellular`, whichever flag is set; `consent` is written `advertising=no,analytics=yes`, "
@@ -277,7 +311,17 @@ _NOTES = (
     "Left out: `integrations`, `context.traits`, URLs beside `page` and `referrer`.",
 )
 DIALECTS = tuple(
-    Dialect(name, about, ("jsonl", "csv", "parquet"), SOURCES, recognises, records, unpack=unpack, notes=_NOTES)
+    Dialect(
+        name,
+        about,
+        ("jsonl", "csv", "parquet"),
+        SOURCES,
+        recognises,
+        records,
+        unpack=unpack,
+        attributes=attributes,
+        notes=_NOTES,
+    )
     for name, about in (
         ("segment", "Segment calls (track, page, screen, identify, group, alias; batches) and warehouse tables"),
         ("rudderstack", "the same as segment: RudderStack calls and warehouse tables"),
