@@ -27,6 +27,7 @@ from persona_cli.cli.common import (
     say,
     warn,
 )
+from persona_cli.cli.survey import survey
 
 Stage = Literal["context", "cohort", "individual"]
 KnownAtOption = Annotated[
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
     command(profile, build)
     command(profile, export)
     command(profile, diff)
+    command(profile, survey)
 
 
 def show(

@@ -205,7 +205,7 @@ def score(
     """Score given pairs of user and item, in their order, on the scale of the lists.
 
     Users of whom nothing is known, and the permanent holdout, get the score of the popular list; items that the model
-    has never seen get none. CSV by default.
+    has never seen get none, and none those that the user has blocked (blocked is true). CSV by default.
 
     Examples:
     persona score pairs.csv > scored.csv

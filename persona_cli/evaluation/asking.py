@@ -12,6 +12,7 @@ from persona_cli.evaluation.exams import Exam
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, rows_for, times_for
 from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
+from persona_cli.models.wishes import Wishes
 from persona_cli.profiles.searches import recent_queries
 from persona_cli.workspace.settings import Settings
 
@@ -33,6 +34,9 @@ class Asked:
     queries: pl.Series | None = field(default=None, repr=False)
     """What each searched for lately (`profiles.searches`), by known events (n_users,); None: nothing is known of it."""
 
+    wishes: Wishes | None = field(default=None, repr=False)
+    """What they said they want more and less of, by known events; None: nobody said anything, or nobody looked."""
+
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What a model with this vocabulary scores them from."""
         rows = with_rows(rows_for(self.matrix, vocabulary, settings), self.places)
@@ -45,14 +49,23 @@ class Asked:
 
     def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
         """What may not be shown: bool (n_users, n_items)."""
-        return pair_matrix(self.exclude, self.users, vocabulary)
+        hidden = pair_matrix(self.exclude, self.users, vocabulary)
+        wished = None if self.wishes is None else self.wishes.over(vocabulary)
+        return hidden if wished is None else sparse.csr_array(hidden + wished.hidden(slice(None))).astype(bool)
 
 
-def asked(exam: Exam, matrix: Interactions) -> Asked:
-    """The users of an exam; `matrix` is of its known events."""
+def asked(exam: Exam, matrix: Interactions, wishes: Wishes | None = None, lifted: pl.DataFrame | None = None) -> Asked:
+    """The users of an exam; `matrix` and `wishes` are of its known events.
+
+    `lifted` are pairs (user_id, item_id) whose block was taken back: they may be shown, unless they were had.
+    """
     users = exam.users
     context, queries = contexts(exam.known, users), searches(exam.known, users)
-    return Asked(users, matrix, positions(users, matrix.users), context, exam.exclude, queries)
+    exclude, pair = exam.exclude, ["user_id", "item_id"]
+    if lifted is not None and lifted.height:
+        had = exam.known.filter(pl.col("consumed") & ~pl.col("never")).select(pair)
+        exclude = exclude.join(lifted.join(had, on=pair, how="anti"), on=pair, how="anti")
+    return Asked(users, matrix, positions(users, matrix.users), context, exclude, queries, wishes)
 
 
 def searches(events: pl.DataFrame, users: pl.Series) -> pl.Series | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,8 @@ from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
 from persona_cli.models.ranking import ranked_with_ties
+from persona_cli.models.wishes import wishes_of
+from persona_cli.profiles import preferences
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -62,11 +65,15 @@ def sit(
     settings = home.settings
     learned = interactions(fold_history(exam.train), settings)
     contenders = list(saved) if saved is not None else fitted(home, wanted, exam, learned, reuse)
+    said = preferences.spoken_in(preferences.among(preferences.explicit_events(home), exam.known), exam.known)
+    lifted = preferences.lifted(said)
     # Where users are scored from what was learned from, the matrix is the same one.
-    known = learned if exam.known is exam.train else interactions(fold_history(exam.known), settings)
+    same = exam.known is exam.train and not lifted.height
+    known = learned if same else interactions(fold_history(exam.known), settings, lifted=lifted)
     if any(reads_order(one.model) for one in contenders):
         known = with_times(known, exam.known)
-    roster = asked(exam, known)
+    of_items = partial(items_described, home, exam.as_of, exam.train["item_id"].drop_nulls().unique())
+    roster = asked(exam, known, wishes_of(said, exam.users, settings, of_items), lifted)
     never = unavailable(home, exam.as_of)
     popular = baseline_of(contenders)
     lists: dict[str, pl.DataFrame] = {}

@@ -17,13 +17,16 @@ from persona_cli.profiles.history import decayed
 from persona_cli.workspace.settings import Settings
 
 
-def interactions(history: pl.DataFrame, settings: Settings, items: pl.Series | None = None) -> Interactions:
+def interactions(
+    history: pl.DataFrame, settings: Settings, items: pl.Series | None = None, lifted: pl.DataFrame | None = None
+) -> Interactions:
     """The matrix of a history table, sorted as `profiles.history.history` answers it.
 
     Strengths fade by signals.half_life_days, counted back from the user's own last day, so that one user's row never
     depends on another's. Sums that are not positive, and items that the user never wants to see, have no strength; sums
     below 0 are dislikes.
-    `items` fixes the vocabulary: other items are dropped, but still count in `events`.
+    `items` fixes the vocabulary: other items are dropped, but still count in `events`. `lifted` are pairs (user_id,
+    item_id) of which "never" was taken back.
     """
     faded = decayed(history, settings.number("signals.half_life_days"))  # one row a (user, item), sorted
     users = faded["user_id"].unique(maintain_order=True).rename("user_id")
@@ -32,6 +35,11 @@ def interactions(history: pl.DataFrame, settings: Settings, items: pl.Series | N
     columns = positions(faded["item_id"], vocabulary)
     strengths = faded["strength"].to_numpy().astype(np.float32)
     never = faded["never"].to_numpy() > 0
+    if lifted is not None and lifted.height:
+        again = faded.select("user_id", "item_id").join(
+            lifted.with_columns(again=True), on=["user_id", "item_id"], how="left", maintain_order="left"
+        )
+        never &= ~again["again"].fill_null(False).to_numpy()
     liked = (strengths > 0) & ~never & (columns >= 0)
     disliked = (strengths < 0) & (columns >= 0)
     hidden = (never | (faded["consumed"].to_numpy() > 0)) & (columns >= 0)

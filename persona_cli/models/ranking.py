@@ -233,8 +233,8 @@ class _Task:
         self.relevant = None if relevant is None else pair_matrix(relevant, asked.users, vocabulary)
         self.relevant_here = None if relevant is None else pair_matrix(relevant, asked.users, model.items)
         wishes = asked.wishes if isinstance(asked, Wishing) else None
-        self.wished = None if wishes is None else wishes.over(vocabulary, settings)
-        self.wished_here = None if wishes is None else wishes.over(model.items, settings)
+        self.wished = None if wishes is None else wishes.over(vocabulary)
+        self.wished_here = None if wishes is None else wishes.over(model.items)
 
     def __call__(self, start: int, stop: int) -> Lists:
         part, users = self.histories.block(start, stop), np.arange(start, stop)

@@ -45,7 +45,12 @@ class Wishes:
     members: pl.DataFrame
     """key, item_id: the items of each topic by name, and of each answer; item:ID has no row and is its item."""
 
-    def over(self, vocabulary: pl.Series, settings: Settings) -> Wished | None:
+    factor: float
+    """`recommend.show_less_factor`"""
+    evidence: float
+    """`recommend.survey_evidence`"""
+
+    def over(self, vocabulary: pl.Series) -> Wished | None:
         """The same over a vocabulary; None where nobody said a thing about its items."""
         spoken = [self.blocked["key"], self.less["key"], self.named["key"]]
         keys = pl.concat(spoken).unique().sort()
@@ -70,8 +75,8 @@ class Wishes:
             less,
             by_item,
             self._matrix(self.named, keys),
-            np.float32(settings.number("recommend.show_less_factor")),
-            settings.number("recommend.survey_evidence"),
+            np.float32(self.factor),
+            self.evidence,
         )
 
     def _matrix(self, said: pl.DataFrame, keys: pl.Series) -> sparse.csr_array:
@@ -172,7 +177,7 @@ def wishes_of(
     items = catalogue() if len(by_name) or named.height else None
     if items is not None:
         wanted = pl.concat([by_name.to_frame("key").with_columns(topic="key"), named])
-        members = wanted.join(topics(items), on="topic").select("key", "item_id").unique()
+        members = wanted.join(preferences.topics(items), on="topic").select("key", "item_id").unique()
     places = pl.DataFrame({"user_id": users, "place": np.arange(len(users), dtype=np.int64)})
     personal = places if impersonal is None else places.filter(~pl.Series(impersonal))
     return Wishes(
@@ -181,18 +186,9 @@ def wishes_of(
         less.filter(pl.col("left") > 0).join(personal, on="user_id").select("place", "key", "left"),
         given.join(personal, on="user_id").select("place", "key"),
         members,
+        settings.number("recommend.show_less_factor"),
+        settings.number("recommend.survey_evidence"),
     )
-
-
-def topics(items: pl.DataFrame) -> pl.DataFrame:
-    """topic (category:NAME, tag:NAME) and item_id of every item of a catalogue, each pair once."""
-    tagged = items.select(topic=pl.col("tags"), item_id="item_id").explode("topic").drop_nulls()
-    return pl.concat(
-        [
-            items.select(topic=pl.lit(CATEGORY) + pl.col("category"), item_id="item_id").drop_nulls(),
-            tagged.with_columns(topic=pl.lit(TAG) + pl.col("topic")),
-        ]
-    ).unique()
 
 
 def _entries(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from persona_cli.profiles.coding import Coded, coded
-from persona_cli.profiles.folds import activity, context
+from persona_cli.profiles.folds import activity, attention, context, explicit
 from persona_cli.profiles.folds.context import LATEST as LATEST
 from persona_cli.profiles.folds.part import FoldRules, Part, part_of
 from persona_cli.profiles.text_numbers import number_of
@@ -37,7 +37,7 @@ class Fold(Protocol):
 
 
 NAME = "profiles"
-FOLDS: tuple[Fold, ...] = (activity, context)
+FOLDS: tuple[Fold, ...] = (activity, context, explicit, attention)
 SCHEMA = pa.schema(
     [
         pa.field("user_id", pa.string()),
@@ -48,15 +48,18 @@ SCHEMA = pa.schema(
 COLUMNS = tuple(name for name in SCHEMA.names if name != "bucket")
 SHOWN = tuple(name for name in COLUMNS if not name.startswith("_"))
 """Columns for people; the others are there for merging."""
-# What the folds read of an event, with the user's key as user_id.
-NEEDED = tuple(dict.fromkeys(("user_id", "timestamp", *(name for fold in FOLDS for name in fold.NEEDED))))
+FOLDED = tuple(dict.fromkeys(("user_id", "timestamp", *(name for fold in FOLDS for name in fold.NEEDED))))
+"""Columns of events that the folds read, with the user's key as user_id; some are made of others."""
+NEEDED = tuple(dict.fromkeys((*(name for name in FOLDED if name not in explicit.derived()), *explicit.SOURCES)))
+"""The stored columns of which these are made."""
 TEXTS = tuple(dict.fromkeys(("user_id", *(name for fold in FOLDS for name in fold.TEXTS))))
 NOBODY = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table())).drop("bucket")
 
 
 def fold_users(events: pl.DataFrame, rules: FoldRules) -> pl.DataFrame:
     """One row a user of the events given, sorted by user_id; columns `COLUMNS`. `events` has the columns `NEEDED`."""
-    return fold_coded(coded(events.with_columns(session_number()), TEXTS), rules)
+    made = events.with_columns(session_number(), *explicit.derived().values())
+    return fold_coded(coded(made.select(FOLDED), TEXTS), rules)
 
 
 def session_number() -> pl.Expr:

@@ -16,21 +16,17 @@ import polars as pl
 import pyarrow as pa
 
 from persona_cli.events.store import scan_events
-from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
-from persona_cli.profiles.buckets import buckets_of
 from persona_cli.profiles.coding import coded
 from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.explicit import CATEGORY, ITEM, TAG
 from persona_cli.profiles.folds.part import FoldRules, part_of
-from persona_cli.workspace import tables
+from persona_cli.profiles.partials import profile_rows
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
 SPOKEN = ("_blocks", "_show_less", "_answers")
 """Columns of a profile that change lists."""
-# Up to this many users are looked up in the files of their buckets; more are cheaper to pick from all.
-_FEW = 100_000
 
 
 def explicit_events(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
@@ -53,22 +49,16 @@ def folded(events: pl.DataFrame) -> pl.DataFrame:
 
 def spoken(home: Home, users: pl.Series | None = None, as_of: datetime | None = None) -> pl.DataFrame:
     """user_id, last (the day of the last event) and `SPOKEN` of those of `users` (None: all) who said something."""
-    table = tables.open_table(home, folding.NAME)
-    if as_of is not None or table is None or not set(SPOKEN) <= set(table.schema.names):
-        told = explicit_events(home, as_of)
-        if users is not None:
-            told = told.filter(pl.col("user_id").is_in(users.implode()))
-        if not told.height:
-            return spoken_in(told, told)
-        theirs = pl.col("user_id").is_in(told["user_id"].unique().implode())
-        return spoken_in(told, scan_events(home, as_of).select(histories.user_key(), "timestamp").filter(theirs))
-    rows = table.scan()
+    if as_of is None:
+        rows = profile_rows(home, ("user_id", "last_seen", *SPOKEN))
+        rows = rows if users is None else rows.filter(pl.col("user_id").is_in(users.implode()))
+        return _speaking(rows.select("user_id", pl.col("last_seen").dt.date().alias("last"), *SPOKEN))
+    said = explicit_events(home, as_of)
     if users is not None:
-        if len(users) <= _FEW:
-            buckets = buckets_of(users, home.settings.whole("profiles.buckets")).unique()
-            rows = rows.filter(pl.col("bucket").cast(pl.Int32).is_in(buckets.cast(pl.Int32).implode()))
-        rows = rows.filter(pl.col("user_id").is_in(users.implode()))
-    return _speaking(rows.select("user_id", pl.col("last_seen").dt.date().alias("last"), *SPOKEN).collect())
+        said = said.filter(pl.col("user_id").is_in(users.implode()))
+    theirs = pl.col("user_id").is_in(said["user_id"].unique().implode())
+    events = scan_events(home, as_of).select(histories.user_key(), "timestamp").filter(theirs)
+    return spoken_in(said, events if said.height else said)
 
 
 def spoken_in(told: pl.DataFrame, events: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
@@ -80,8 +70,11 @@ def spoken_in(told: pl.DataFrame, events: pl.DataFrame | pl.LazyFrame) -> pl.Dat
 
 def among(told: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Those of the explicit events that are among the known ones (user_id, timestamp, event_type, item_id)."""
+    if not told.height:
+        return told
     same = ["user_id", "timestamp", "event_type", "item_id"]
-    return told.join(known.select(same), on=same, how="semi", nulls_equal=True) if told.height else told
+    theirs = known.filter(pl.col("user_id").is_in(told["user_id"].unique().implode())).select(same)
+    return told.join(theirs, on=same, how="semi", nulls_equal=True)
 
 
 def blocks(rows: pl.DataFrame) -> pl.DataFrame:
@@ -112,6 +105,15 @@ def lifted(rows: pl.DataFrame) -> pl.DataFrame:
     """user_id, item_id: items that were blocked, and whose block was taken back since."""
     off = blocks(rows).filter(~pl.col("on") & pl.col("key").str.starts_with(ITEM))
     return off.select("user_id", item_id=pl.col("key").str.slice(len(ITEM)))
+
+
+def topics(items: pl.DataFrame | None) -> pl.DataFrame:
+    """topic (category:NAME or tag:NAME), item_id of a catalogue: each pair once, sorted."""
+    if items is None:
+        return pl.DataFrame(schema={"topic": pl.String, "item_id": pl.String})
+    tagged = items.select(topic="tags", item_id="item_id").explode("topic").drop_nulls()
+    named = items.select(topic=pl.lit(CATEGORY) + pl.col("category"), item_id="item_id").drop_nulls()
+    return pl.concat([named, tagged.with_columns(topic=pl.lit(TAG) + pl.col("topic"))]).unique().sort(pl.all())
 
 
 def told(row: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

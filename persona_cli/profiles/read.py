@@ -20,6 +20,7 @@ from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.past import past
+from persona_cli.profiles.preferences import told
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -50,7 +51,7 @@ def profile(
 def events_of(home: Home, user: str, as_of: datetime | None = None, known_at: datetime | None = None) -> pl.DataFrame:
     """The columns `NEEDED` of one user's events."""
     theirs = (pl.col("user_id") == user) | (pl.col("user_id").is_null() & (pl.col("anon_id") == user))
-    columns = [name for name in (*folding.NEEDED, "value") if name != "user_id"]
+    columns = [name for name in folding.NEEDED if name != "user_id"]
     return scan_events(home, as_of, known_at).filter(theirs).select(histories.user_key(), *columns).collect()
 
 
@@ -59,6 +60,7 @@ def profile_of(home: Home, events: pl.DataFrame, as_of: datetime | None, top: in
     row = folding.fold_users(events, FoldRules.of(home.settings))
     shown = row.select(folding.SHOWN)
     found: dict[str, Any] = shown.with_columns(_derived(home, row["user_id"])).row(0, named=True)
+    found["told"] = told(row.row(0, named=True), home.settings)
     found["types"] = {entry["event_type"]: entry["n"] for entry in found["types"]}
     found["devices"] = {entry["device"]: entry["n"] for entry in found["devices"]}
     history = histories.fold_history(with_signals(events.lazy(), home.settings))

@@ -25,6 +25,8 @@ Flags = NDArray[np.bool_]
 # Part of every digest: another number makes everything that was folded by older rules be folded again.
 FOLD_VERSION = 2
 THOUSANDTHS = 1000
+NOT_HAD = ("block", "unblock", "show_less")
+"""Types that speak about an item and are no use of it: "*" of consumed_by leaves them out."""
 NEVER = "never"
 DWELL, SCROLL = "dwell", "scroll"
 
@@ -101,7 +103,8 @@ def with_signals(events: pl.LazyFrame, settings: Settings) -> pl.LazyFrame:
     if weak:
         strength = pl.when(pl.col("event_type").is_in(weak)).then(pl.lit(0, pl.Int64)).otherwise(strength)
     types = settings.texts("recommend.consumed_by")
-    consumed = pl.lit(True) if "*" in types else pl.col("event_type").is_in(list(types))
+    named = pl.col("event_type").is_in(list(types))
+    consumed = named | ~pl.col("event_type").is_in(NOT_HAD) if "*" in types else named
     return events.with_columns(strength=strength, never=never, consumed=consumed)
 
 

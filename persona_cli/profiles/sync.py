@@ -28,6 +28,7 @@ from persona_cli.profiles import partials
 from persona_cli.profiles.buckets import Load, buckets_of, shared_out
 from persona_cli.profiles.changes import Changes, changes, new_rows
 from persona_cli.profiles.coding import Coded
+from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.part import RULE_SETTINGS, FoldRules
 from persona_cli.profiles.signals import FOLD_VERSION, coded_signals, signals_digest
 from persona_cli.workspace import locks, tables
@@ -40,7 +41,7 @@ _PIECE = 1 << 20  # a row group of the files that tables are written in
 log = logging.getLogger("persona")
 Mode = Literal["unchanged", "incremental", "rebuilt"]
 HISTORY_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value")
-ALL_COLUMNS = tuple(dict.fromkeys((*HISTORY_COLUMNS, *folding.NEEDED)))
+ALL_COLUMNS = tuple(dict.fromkeys((*HISTORY_COLUMNS, *folding.FOLDED)))
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first
 
 def _rebuild(home: Home, events: Table, history: Table | None, profiles: Table | None) -> int:
     """Fold all events into the tables given; answers the number of users."""
-    columns = dict.fromkeys((*(HISTORY_COLUMNS if history else ()), *(folding.NEEDED if profiles else ())))
+    columns = dict.fromkeys((*(HISTORY_COLUMNS if history else ()), *(folding.FOLDED if profiles else ())))
     with (
         _written(history) as history_files,
         _written(profiles) as profile_files,
@@ -259,17 +260,17 @@ def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan) ->
 def _new_pieces(events: Table, plan: _Plan, changed: Changes) -> Iterator[pl.LazyFrame]:
     """New events of users that lost none, and all events of those that did."""
     if not plan.removed:
-        yield from _pieces(events, plan.added, *folding.NEEDED)
+        yield from _pieces(events, plan.added, *folding.FOLDED)
         return
     for rows in new_rows(partial(_identified, events), plan.added, changed):
         yield rows.drop("event_id")
     if len(changed.gone):
         theirs = histories.user_key().is_in(changed.gone.implode())
-        yield from (keyed(events.scan([file]).filter(theirs), *folding.NEEDED) for file in events.files)
+        yield from (keyed(events.scan([file]).filter(theirs), *folding.FOLDED) for file in events.files)
 
 
 def _identified(events: Table, files: list[File]) -> pl.LazyFrame:
-    return keyed(events.scan(files), "event_id", *folding.NEEDED)
+    return keyed(events.scan(files), "event_id", *folding.FOLDED)
 
 
 def _nothing() -> Coded:
@@ -279,6 +280,8 @@ def _nothing() -> Coded:
 def keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
     """Events with their user's key, session numbers, and other columns as they are."""
     special = {"user_id": histories.user_key(), "session_id": folding.session_number()}
+    if set(columns) & set(explicit.derived()):
+        special |= explicit.derived() if explicit.any_explicit(events) else explicit.nothing()
     return events.select(special.get(name, pl.col(name)) for name in dict.fromkeys(("user_id", *columns)))
 
 

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.errors import MissingInput, UsageError, nearest
+from persona_cli.events.catalogue import described
 from persona_cli.events.countries import country_code
 from persona_cli.events.store import scan_events
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, interactions, rows_for, seen_for, times_for, with_times
 from persona_cli.models.popular import CELL
 from persona_cli.models.vocabulary import positions, with_rows
+from persona_cli.models.wishes import Wishes, wishes_of
 from persona_cli.profiles import history as histories
+from persona_cli.profiles import preferences
 from persona_cli.profiles.buckets import buckets_of
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.partials import profile_rows
@@ -48,6 +51,9 @@ class Audience:
     """Who gets the non-personalised list, whatever is known of them (n_users,)."""
     queries: pl.Series | None = field(default=None, repr=False)
     """What each searched for lately (`profiles.searches`), nothing of the held out (n_users,); None: not asked for."""
+
+    wishes: Wishes | None = field(default=None, repr=False)
+    """What they said they want more and less of; None: nobody said anything."""
 
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What they are scored from; the held out as if nothing was known of them."""
@@ -94,7 +100,9 @@ def audience(
         if name not in CELL:
             raise UsageError(f"--context {name}: popularity is not counted by that{nearest(name, CELL)}")
     chosen = (everyone(home, as_of) if users is None else users).unique().sort().alias("user_id")
-    matrix = interactions(_history(home, None if users is None else chosen, as_of), home.settings)
+    said = preferences.spoken(home, None if users is None else chosen, as_of)
+    history = _history(home, None if users is None else chosen, as_of)
+    matrix = interactions(history, home.settings, lifted=preferences.lifted(said))
     if ordered:
         events = scan_events(home, as_of).select(histories.user_key(), "item_id", "timestamp")
         matrix = with_times(matrix, events.filter(pl.col("user_id").is_in(matrix.users.implode())))
@@ -106,7 +114,8 @@ def audience(
     # The non-personalised list is one for all: the context is part of what is measured against it.
     known = known.with_columns(pl.when(~pl.Series(held_out)).then(pl.col(CELL)).name.keep())
     searched = _searched(home, chosen, as_of, held_out) if queries else None
-    return Audience(chosen, matrix, positions(chosen, matrix.users), known, held_out, searched)
+    wishes = wishes_of(said, chosen, home.settings, lambda: described(home, as_of), held_out)
+    return Audience(chosen, matrix, positions(chosen, matrix.users), known, held_out, searched, wishes)
 
 
 def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:

@@ -10,7 +10,7 @@ import polars as pl
 
 from persona_cli.models import registry
 from persona_cli.models.base import reads_order, reads_queries
-from persona_cli.models.ranking import model_scores
+from persona_cli.models.ranking import hidden_now, model_scores, spared_now
 from persona_cli.models.vocabulary import positions
 from persona_cli.serving.context import audience
 from persona_cli.serving.recommend import rounded
@@ -28,10 +28,11 @@ def score(
     context: Mapping[str, str] | None = None,
     include_holdout: bool = False,
 ) -> pl.DataFrame:
-    """`pairs` (user_id, item_id and whatever else) with a column `score`, rows and order kept.
+    """`pairs` (user_id, item_id and whatever else) with columns `score` and `blocked`, rows and order kept.
 
     A user of whom nothing is known, or who is held out, gets the score of the popular list. Consumed items are scored
-    like others. An item that the model has never seen has no score (null): nothing can be said of it.
+    like others. An item that the model has never seen has no score (null): nothing can be said of it. Nor has one that
+    the user has blocked, or whose category or tag; there `blocked` is true, elsewhere null.
     """
     saved = registry.load_model(home, model)
     reads = {"ordered": reads_order(saved.model), "queries": reads_queries(saved.model)}
@@ -43,11 +44,20 @@ def score(
     order = np.argsort(users, kind="stable")
     bounds = np.searchsorted(users[order], np.arange(0, len(asked.users) + _BLOCK, _BLOCK))
     found = np.full(pairs.height, np.nan, dtype=np.float32)
+    blocked = np.zeros(pairs.height, dtype=bool)
+    wished = None if asked.wishes is None else asked.wishes.over(saved.model.items)
     for number, start in enumerate(range(0, len(asked.users), _BLOCK)):
         rows = order[bounds[number] : bounds[number + 1]]
         rows = rows[items[rows] >= 0]
         stop = min(start + _BLOCK, len(asked.users))
-        scores = model_scores(saved.model, histories.block(start, stop), hidden[start:stop])
+        these = slice(start, stop)
+        part, out = histories.block(start, stop), hidden_now(hidden, wished, these)
+        scores = model_scores(saved.model, part, out, spared_now(wished, these))
+        if wished is not None:
+            wished.adjust(scores, these, part.events)
+            blocked[rows] = wished.hidden(these)[users[rows] - start, items[rows]]
         found[rows] = scores[users[rows] - start, items[rows]]
+    found[blocked] = np.nan
     scored = rounded(found.astype(np.float64)).fill_nan(None)
-    return pairs.with_columns(scored.alias("score"))
+    told = pl.Series("blocked", blocked).replace_strict({True: True, False: None}, return_dtype=pl.Boolean)
+    return pairs.with_columns(scored.alias("score"), told)

@@ -39,7 +39,8 @@ def history(
         if event.get("item_id") is None:
             continue
         strength, never = signal(event, strengths, other)
-        consumed = "*" in consumed_by or event["event_type"] in consumed_by
+        about = event["event_type"] in ("block", "unblock", "show_less")  # which is no use of the item
+        consumed = event["event_type"] in consumed_by or ("*" in consumed_by and not about)
         row = sums[owner(event), event["item_id"], event["timestamp"].date()]
         for position, amount in enumerate((strength, 1, int(consumed), int(never))):
             row[position] += amount

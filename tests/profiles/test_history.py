@@ -111,7 +111,7 @@ def test_strengths_halve_by_age_from_the_users_own_last_day() -> None:
     assert faded.rows() == [
         ("a", "x", pytest.approx(5 / 4 + 1 / 2), 2, 2, 0),
         ("a", "y", 1.0, 1, 1, 0),
-        ("b", "x", 0.0, 1, 1, 1),
+        ("b", "x", 0.0, 1, 0, 1),
     ]
 
 

@@ -25,7 +25,7 @@ def test_scores_are_those_of_the_lists(home: Home, model: str | None) -> None:
 def test_consumed_items_are_scored_too_and_rows_stay_as_they_are(home: Home) -> None:
     pairs = pl.DataFrame({"user_id": ["u04"] * 3, "item_id": [clicks(4)[0], "a00", clicks(4)[0]], "note": [1, 2, 3]})
     scored = score(home, pairs)
-    assert scored.columns == ["user_id", "item_id", "note", "score"]
+    assert scored.columns == ["user_id", "item_id", "note", "score", "blocked"]
     assert scored["score"].null_count() == 0
     assert scored["score"][0] == scored["score"][2]
 
@@ -41,4 +41,5 @@ def test_strangers_get_the_popular_score_and_unheard_items_none(home: Home) -> N
 
 def test_no_pairs_no_scores(home: Home) -> None:
     nothing = pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String})
-    assert score(home, nothing).schema == {"user_id": pl.String, "item_id": pl.String, "score": pl.Float64}
+    expected = {"user_id": pl.String, "item_id": pl.String, "score": pl.Float64, "blocked": pl.Boolean}
+    assert score(home, nothing).schema == expected

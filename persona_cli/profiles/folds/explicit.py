@@ -54,28 +54,31 @@ FIELDS = (
 NEEDED = ("event_type", "item_id", "value", "said", "reacted")
 """`said` and `reacted` are made of stored columns: `derived`."""
 TEXTS = ("event_type", "item_id", "said")
+SOURCES = ("event_type", "target", "value", "props", "decision_id")
+"""Stored columns that `derived` is made of."""
 _SUMS = ("ratings", "thumbs_up", "thumbs_down", "reactions", "_rating_sum", "_rating_squares")
 _LATEST = {"_saves": "on", "_blocks": "on", "_preferences": "value", "_answers": "value"}
 _TYPE = {field.name: field.type for field in FIELDS}
 
 
 def derived() -> dict[str, pl.Expr]:
-    """`said` and `reacted` of an event, made of the stored columns `event_type, target, value, props, decision_id`.
+    """`said` and `reacted` of an event, made of `SOURCES`.
 
     said: the topic of a block, unblock or show_less; the key, APART and the value of a preference or an answer: `value`
     (`answer`) of the props, lists as JSON, else the number in `value`. Null for all other events. reacted: whether a
     reaction names a decision.
     """
     kind = pl.col("event_type")
-    number = pl.col("value")
+    keyed = kind.is_in([PREFERENCE, ANSWER])
+    number, props = pl.col("value"), pl.when(keyed).then("props")  # of all others no JSON is read
     plain = pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False).cast(pl.String))
     number_text = plain.otherwise(number.cast(pl.String))
-    told = [pl.col("props").str.json_path_match(f"$.{name}") for name in ("answer", "value")]
+    told = [props.str.json_path_match(f"$.{name}") for name in ("answer", "value")]
     value = pl.coalesce(*told, number_text)
     said = (
         pl.when(kind.is_in([BLOCK, UNBLOCK, LESS]))
         .then("target")
-        .when(kind.is_in([PREFERENCE, ANSWER]))
+        .when(keyed)
         .then(pl.concat_str([pl.col("target"), value], separator=APART))
     )
     reacted = pl.col("decision_id").is_not_null() & kind.is_in(REACTIONS)
@@ -133,6 +136,16 @@ def merge(rows: pl.DataFrame, rules: FoldRules) -> pl.DataFrame:
         found[name] = _listed(name, _last(flat(owner, rows[name]), value), n_users)
     found["_show_less"] = _listed("_show_less", _by_day(flat(owner, rows["_show_less"])), n_users)
     return pl.DataFrame({name: found[name] for name in ("user_id", *_TYPE)})
+
+
+def nothing() -> dict[str, pl.Expr]:
+    """What `derived` makes of events of other types than `TYPES`."""
+    return {"said": pl.lit(None, pl.String).alias("said"), "reacted": pl.lit(False).alias("reacted")}
+
+
+def any_explicit(events: pl.LazyFrame) -> bool:
+    """Whether any of the events is of `TYPES`: where none is, `SOURCES` need not be read."""
+    return events.filter(pl.col("event_type").is_in(TYPES)).select("event_type").head(1).collect().height > 0
 
 
 def explicit(part: Part) -> pl.DataFrame:
