@@ -50,19 +50,14 @@ def profile_rows(home: Home, columns: Sequence[str] = folding.SHOWN) -> pl.DataF
         return folding.NOBODY.select(columns)
     if table.schema != folding.SCHEMA:
         raise MissingInput("the profiles were built by another version of persona", "persona profile build")
-    rules = FoldRules.of(home.settings)
-    buckets = list(files_by_bucket(table).values())
-    whole = [file for files in buckets if len(files) == 1 for file in files]
-    found = [table.scan(whole).select(columns).collect()]
-    found += [_bucket(table, files, columns, rules) for files in buckets if len(files) > 1]
-    return pl.concat(found)
-
-
-def _bucket(table: Table, files: Sequence[File], columns: Sequence[str], rules: FoldRules) -> pl.DataFrame:
-    """One bucket: only the users with increments are merged, and only theirs are the columns for merging read."""
-    largest, *increments = by_size(files)
+    by_bucket = [by_size(files) for files in files_by_bucket(table).values()]
+    largest, increments = [files[0] for files in by_bucket], [file for files in by_bucket for file in files[1:]]
+    if not increments:
+        return table.scan(largest).select(columns).collect()
+    # Only the users with increments are merged, and only theirs are the columns for merging read.
     later = table.scan(increments).select(folding.COLUMNS).collect()
     touched = pl.col("user_id").is_in(later["user_id"].unique().implode())
-    theirs = table.scan([largest]).filter(touched).select(folding.COLUMNS).collect()
-    others = table.scan([largest]).filter(~touched).select(columns).collect()
-    return pl.concat([others, folding.merge(pl.concat([theirs, later]), rules).select(columns)])
+    theirs = table.scan(largest).filter(touched).select(folding.COLUMNS).collect()
+    others = table.scan(largest).filter(~touched).select(columns).collect()
+    merged = folding.merge(pl.concat([theirs, later]), FoldRules.of(home.settings))
+    return pl.concat([others, merged.select(columns)])

@@ -12,9 +12,9 @@ import strategies
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from stored import Event, add, at, take_back, with_settings
+from stored import Event, add, at, frame, take_back, with_settings
 
-from persona_cli.errors import Busy
+from persona_cli.errors import Busy, MissingInput
 from persona_cli.profiles import buckets, fold, partials
 from persona_cli.profiles import history as histories
 from persona_cli.profiles import sync as syncing
@@ -27,7 +27,7 @@ from persona_cli.workspace.home import Home
 MakeHome = Callable[[], Home]
 # Columns that the plain second version knows.
 PLAIN = ["user_id", *(field.name for part in (activity, context) for field in part.FIELDS if field.name in fold.SHOWN)]
-PATIENT = examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PATIENT = examples(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def profiles(home: Home) -> pl.DataFrame:
@@ -193,6 +193,36 @@ def test_events_taken_back_take_their_user_along(home: Home) -> None:
     assert (done.mode, done.users, done.events) == ("incremental", 2, 2)
     assert profiles(home)["user_id"].to_list() == ["u"]
     assert history(home)["item_id"].to_list() == ["x"]
+
+
+def test_a_file_written_again_without_one_row_folds_its_user_alone(home: Home) -> None:
+    events: list[Event] = [{"user_id": f"u{n}", "item_id": "x", "event_id": f"e{n}"} for n in range(20)]
+    (path,) = add(home, events)
+    sync(home)
+    table = tables.open_table(home, "events")
+    assert table is not None
+    kept = frame([event for event in events if event["user_id"] != "u7"])
+    new = frame([{"user_id": "u3", "item_id": "y", "event_id": "new", "timestamp": at(1)}])
+    files = [table.write(rows, {"month": "2026-01"}) for rows in (kept, new)]
+    table.commit(files, [file for file in table.files if file.path == path])
+    done = sync(home)
+    assert (done.mode, done.users) == ("incremental", 2)
+    assert profiles(home)["user_id"].n_unique() == 19
+    assert profiles(home).filter(pl.col("user_id") == "u3")["events"].to_list() == [2]
+    kept_rows = profiles(home)
+    sync(home, rebuild=True)
+    assert profiles(home).equals(kept_rows)
+
+
+def test_profiles_of_another_version_are_made_again(home: Home) -> None:
+    add(home, [{"item_id": "x"}])
+    old = tables.open_or_create(home, fold.NAME, fold.SCHEMA.remove(2), ["bucket"])
+    old.commit([], metadata={"events_version": "0"})
+    with pytest.raises(MissingInput, match="another version"):
+        partials.profile_rows(home)
+    assert sync(home).mode == "rebuilt"
+    assert profiles(home)["events"].to_list() == [1]
+    assert not artifacts.leftovers(home.root)
 
 
 def test_taken_back_files_that_are_gone_from_disk_rebuild(home: Home) -> None:
