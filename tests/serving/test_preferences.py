@@ -9,6 +9,10 @@ import polars as pl
 import pytest
 from shop import N_ITEMS, START, add, add_items, clicks, user
 
+from persona_cli.evaluation.contenders import recipes
+from persona_cli.evaluation.exams import by_split
+from persona_cli.evaluation.sitting import sit
+from persona_cli.profiles.history import signal_events
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.context import audience
@@ -182,3 +186,17 @@ def test_nobody_who_says_nothing_is_touched(described: Home) -> None:
     tell(described, "block", "category:A")
     tell(described, "show_less", "tag:odd")
     assert audience(described, pl.Series([user(3)])).wishes is None
+
+
+def test_an_exam_hides_what_was_blocked_before_its_cut_and_not_what_was_blocked_later(described: Home) -> None:
+    early, late = user(2), user(4)  # of taste a
+    said = {"event_type": "block", "target": "tag:even"}
+    add(described, [{"user_id": early, "timestamp": START, **said}, {"user_id": late, "timestamp": LATER, **said}])
+    sync(described)
+    exam = by_split(signal_events(described).collect(), "time", 0.2)
+    sitting = sit(described, recipes(described, ["popular"]), exam, 40)
+    for lists in sitting.lists.values():
+        even = lists.filter(pl.col("item_id").str.slice(1).cast(pl.Int64) % 2 == 0)
+        assert early not in even["user_id"]
+        assert late in even["user_id"]
+    assert early in lists["user_id"]
