@@ -176,7 +176,7 @@ def _upper_blocks(rows: sparse.csr_array) -> Iterator[sparse.csr_array]:
 
 
 def _upper(block: sparse.csr_array, start: int, n_items: int) -> sparse.csr_array:
-    """The part of rows from `start` on (n_block, n_items - start) that is not below the diagonal: (n_block, n_items)."""
+    """What of rows from `start` on (n_block, n_items - start) is not below the diagonal: (n_block, n_items)."""
     lengths = np.diff(block.indptr)
     kept = block.indices >= np.repeat(np.arange(len(lengths), dtype=block.indices.dtype), lengths)
     ends = np.concatenate(([0], np.cumsum(kept)))[block.indptr]

@@ -16,7 +16,7 @@ import polars as pl
 from persona_cli.errors import MissingInput
 from persona_cli.events.store import scan_events
 from persona_cli.profiles.dwell import fit_dwell, fit_targets
-from persona_cli.profiles.history import user_key
+from persona_cli.profiles.identity import person_events
 from persona_cli.profiles.sessions import with_dwell, with_sessions
 from persona_cli.profiles.signal_fit import TARGETS, SignalFit, load, publish
 from persona_cli.profiles.signals import DWELL
@@ -80,12 +80,12 @@ def event_counts(home: Home, as_of: datetime | None = None) -> dict[str, int]:
 
 def dwell_seconds(home: Home, source: Source, as_of: datetime | None = None) -> pl.DataFrame:
     """user_id, kind, target, seconds (above 0) of each look; kind says which column the target is of, first an item."""
-    events = scan_events(home, as_of)
+    events = person_events(home, as_of)
     if source == "dwell":
-        looks = events.filter(pl.col("event_type") == DWELL).select(user_key(), *_COLUMNS, seconds="value").collect()
+        looks = events.filter(pl.col("event_type") == DWELL).select("user_id", *_COLUMNS, seconds="value").collect()
     else:
         # A dwell event is sent when its look is over: what follows it is no look of its own.
-        others = events.filter(pl.col("event_type") != DWELL).select(user_key(), *_COLUMNS).collect()
+        others = events.filter(pl.col("event_type") != DWELL).select("user_id", *_COLUMNS).collect()
         looks = _looks(others, home.settings.number("profiles.session_gap_minutes"))
     looks = looks.filter(pl.col("seconds").is_finite() & (pl.col("seconds") > 0) & (pl.col("seconds") <= LONGEST))
     kind = pl.coalesce(

@@ -13,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from persona_cli.events.store import scan_events
 from persona_cli.profiles.coding import Coded, Ints, coded, compacted, run_starts, sort_order
+from persona_cli.profiles.identity import person_events
 from persona_cli.profiles.signals import THOUSANDTHS, Flags, with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -47,19 +47,17 @@ _TYPES = {
 }
 
 
-def user_key() -> pl.Expr:
-    """Whose event it is: the user, else the anonymous id."""
-    return pl.coalesce("user_id", "anon_id").alias("user_id")
+NOBODY = pl.DataFrame(schema=_TYPES)
 
 
 def signal_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
     """All events (before `as_of`) with their signals, one row an event, in no order.
 
-    Columns: user_id (the key), item_id (nullable), timestamp, event_type, value, device, country, position, query,
+    Columns: user_id (the person), item_id (nullable), timestamp, event_type, value, device, country, position, query,
     strength Int64 (thousandths), never, consumed Boolean.
     """
-    events = scan_events(home, as_of).select(
-        user_key(), "item_id", "timestamp", "event_type", "value", "device", "country", "position", "query"
+    events = person_events(home, as_of).select(
+        "user_id", "item_id", "timestamp", "event_type", "value", "device", "country", "position", "query"
     )
     return with_signals(events, home.settings)
 
@@ -83,7 +81,7 @@ def fold_coded_history(events: Coded, strength: Ints, consumed: Flags, never: Fl
     user, item = events.codes("user_id"), events.codes("item_id")
     given = np.zeros(0, dtype=np.int64) if item is None else np.flatnonzero(item >= 0)
     if user is None or item is None or not len(given):
-        return pl.DataFrame(schema=_TYPES)
+        return NOBODY
     user, users = compacted(user[given], events.values["user_id"])
     item, items = item[given], events.values["item_id"]
     day = events.rows["timestamp"].to_physical().to_numpy()[given] // _DAY
@@ -141,7 +139,7 @@ def history(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
     for file in table.files if table is not None else ():
         by_bucket.setdefault(file.partition["bucket"], []).append(file)
     if table is None or not by_bucket:
-        return pl.DataFrame(schema=_TYPES)
+        return NOBODY
     return _sorted_by_user(pl.concat([_bucket(table, files) for files in by_bucket.values()], rechunk=True))
 
 

@@ -11,9 +11,8 @@ from typing import Literal
 
 import polars as pl
 
-from persona_cli.events.store import scan_events
 from persona_cli.profiles.cells import SMALLEST_CELL
-from persona_cli.profiles.history import user_key
+from persona_cli.profiles.identity import person_events
 from persona_cli.profiles.sessions import moves, with_sessions
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -59,7 +58,7 @@ def navigation_of(home: Home, user: str, by: By = "place", as_of: datetime | Non
 
 
 def _moves(home: Home, by: By, as_of: datetime | None, user: str | None = None) -> pl.DataFrame:
-    events = scan_events(home, as_of).filter(~pl.col("event_type").is_in(MEASURED)).select(user_key(), *_COLUMNS)
+    events = person_events(home, as_of).filter(~pl.col("event_type").is_in(MEASURED)).select("user_id", *_COLUMNS)
     if user is not None:
         events = events.filter(pl.col("user_id") == user)
     sessions = with_sessions(events.collect(), home.settings.number("profiles.session_gap_minutes"))

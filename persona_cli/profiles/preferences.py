@@ -15,12 +15,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from persona_cli.events.store import scan_events
-from persona_cli.profiles import history as histories
 from persona_cli.profiles.coding import coded
 from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.explicit import CATEGORY, ITEM, TAG
 from persona_cli.profiles.folds.part import FoldRules, part_of
+from persona_cli.profiles.identity import person_events
 from persona_cli.profiles.partials import profile_rows
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -32,9 +31,9 @@ SPOKEN = ("_blocks", "_show_less", "_answers")
 def explicit_events(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
     """Events by which users tell something (before `as_of`): user_id, timestamp, event_type, item_id, value, said,
     reacted; in no order."""
-    events = scan_events(home, as_of).filter(pl.col("event_type").is_in(explicit.TYPES))
+    events = person_events(home, as_of).filter(pl.col("event_type").is_in(explicit.TYPES))
     return events.select(
-        histories.user_key(), "timestamp", "event_type", "item_id", "value", *explicit.derived().values()
+        "user_id", "timestamp", "event_type", "item_id", "value", *explicit.derived().values()
     ).collect()
 
 
@@ -57,7 +56,7 @@ def spoken(home: Home, users: pl.Series | None = None, as_of: datetime | None = 
     if users is not None:
         said = said.filter(pl.col("user_id").is_in(users.implode()))
     theirs = pl.col("user_id").is_in(said["user_id"].unique().implode())
-    events = scan_events(home, as_of).select(histories.user_key(), "timestamp").filter(theirs)
+    events = person_events(home, as_of).select("user_id", "timestamp").filter(theirs)
     return spoken_in(said, events if said.height else said)
 
 

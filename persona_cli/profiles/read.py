@@ -18,6 +18,7 @@ from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.identity import Persons, person_events, persons, raw_key
 from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.past import past
 from persona_cli.profiles.preferences import told
@@ -37,26 +38,36 @@ def profile(
 ) -> dict[str, Any]:
     """All that is known of one user (before `as_of`, as known at `known_at`), folded from the user's own events.
 
-    The columns of the profiles table and their derived ones; top_items, categories and tags (the `top` strongest, with
-    faded strengths), and never (items not to be shown again). `MissingInput` where the user has no events.
+    `user` may be any id of a person. The columns of the profiles table and their derived ones; ids; top_items,
+    categories and tags (the `top` strongest, with faded strengths), and never (items not to be shown again).
+    `MissingInput` where the user has no events.
     """
-    events = events_of(home, user, as_of, known_at)
+    who = persons(home, as_of, known_at)
+    events = events_of(home, user, as_of, known_at, who)
     if not events.height:
         when = "" if as_of is None else f" before {_iso(as_of)}"
         when += "" if known_at is None else f" by what was ingested until {_iso(known_at)}"
         raise MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
-    return profile_of(home, events, as_of, top)
+    return {**profile_of(home, events, as_of, top), "ids": who.ids_of(who.of(pl.Series([user]))).to_list()}
 
 
-def events_of(home: Home, user: str, as_of: datetime | None = None, known_at: datetime | None = None) -> pl.DataFrame:
-    """The columns `NEEDED` of one user's events."""
-    theirs = (pl.col("user_id") == user) | (pl.col("user_id").is_null() & (pl.col("anon_id") == user))
+def events_of(
+    home: Home,
+    user: str,
+    as_of: datetime | None = None,
+    known_at: datetime | None = None,
+    who: Persons | None = None,
+) -> pl.DataFrame:
+    """The columns `NEEDED` of the events of the person behind an id."""
+    who = persons(home, as_of, known_at) if who is None else who
+    ids = who.ids_of(who.of(pl.Series([user])))
     columns = [name for name in folding.NEEDED if name != "user_id"]
-    return scan_events(home, as_of, known_at).filter(theirs).select(histories.user_key(), *columns).collect()
+    theirs = scan_events(home, as_of, known_at).filter(raw_key().is_in(ids.implode()))
+    return theirs.select(who.key(), *columns).collect()
 
 
 def profile_of(home: Home, events: pl.DataFrame, as_of: datetime | None, top: int) -> dict[str, Any]:
-    """As `profile`, of the user's events; `as_of` is the moment of the catalogue."""
+    """As `profile` but `ids`, of the user's events; `as_of` is the moment of the catalogue."""
     row = folding.fold_users(events, FoldRules.of(home.settings))
     shown = row.select(folding.SHOWN)
     found: dict[str, Any] = shown.with_columns(_derived(home, row["user_id"])).row(0, named=True)
@@ -148,7 +159,7 @@ def contexts(home: Home, users: pl.Series, as_of: datetime | None = None) -> pl.
     if as_of is None:
         known = profile_rows(home, ("user_id", *CONTEXT))
         return wanted.join(known, "user_id", "left", maintain_order="left").select(CONTEXT)
-    events = scan_events(home, as_of).select(histories.user_key(), "timestamp", *CONTEXT)
+    events = person_events(home, as_of).select("user_id", "timestamp", *CONTEXT)
     for name in CONTEXT:
         given = events.select("user_id", "timestamp", name).drop_nulls()
         given = given.join(wanted.lazy(), on="user_id", how="semi").sort("user_id", "timestamp", name)

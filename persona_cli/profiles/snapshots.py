@@ -14,8 +14,7 @@ from typing import Any, Self
 import polars as pl
 
 from persona_cli.events.catalogue import current
-from persona_cli.events.store import scan_events
-from persona_cli.profiles.history import user_key
+from persona_cli.profiles.identity import person_events
 from persona_cli.workspace import tables
 from persona_cli.workspace.expressions import Condition
 from persona_cli.workspace.home import Home
@@ -56,7 +55,7 @@ class Spec:
 
 def user_events(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
     """Events of somebody (before `as_of`): what snapshots are made of, in no order."""
-    events = scan_events(home, as_of).select(user_key(), *_EVENTS)
+    events = person_events(home, as_of).select("user_id", *_EVENTS)
     return events.filter(pl.col("user_id").is_not_null() & pl.col("timestamp").is_not_null()).collect()
 
 

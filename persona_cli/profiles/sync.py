@@ -5,7 +5,8 @@ that was killed between the two commits is completed by the next.
 
 What changed is found by the files that the events table gained and lost: their partial folds are added to history (and
 taken from it) and to profiles, where they merge exactly, also late events and sessions that go on. Nothing can be taken
-from a profile: users of whom events are gone are folded again from all of theirs. All is done a bucket at a time.
+from a profile: users of whom events are gone are folded again from all of theirs, and so are persons who gained or lost
+an id by a link (`identity`), in both tables. All is done a bucket at a time.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from persona_cli.profiles.changes import Changes, changes, new_rows
 from persona_cli.profiles.coding import Coded
 from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.part import RULE_SETTINGS, FoldRules
+from persona_cli.profiles.identity import NOBODY, Links, Persons, raw_key
 from persona_cli.profiles.signals import FOLD_VERSION, coded_signals, signals_digest
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home
@@ -62,6 +64,13 @@ class _Plan:
     reason: str
     added: tuple[File, ...] = ()
     removed: tuple[File, ...] = ()
+    again: pl.Series = field(default_factory=lambda: NOBODY.persons)
+    """Persons who gained or lost an id: user_id, sorted."""
+
+    def before(self, now: Sequence[File]) -> list[File]:
+        """The files of events that the table follows from, by those of now."""
+        new = {file.path for file in self.added}
+        return [*(file for file in now if file.path not in new), *self.removed]
 
 
 def sync(home: Home, rebuild: bool = False, wait: float = 0.0) -> Synced:
@@ -83,7 +92,22 @@ def sync(home: Home, rebuild: bool = False, wait: float = 0.0) -> Synced:
         else:
             first = _plan(events, history, _history_digest(home.settings), "signals, consumed_by or buckets changed")
             second = _plan(events, profiles, _profiles_digest(home.settings), "the session gap or buckets changed")
-        return _carry_out(home, events, history, profiles, first, second)
+        links = Links.of(home, events, [*first.removed, *second.removed])
+        who = links.persons(events.files)
+        first, second = (_with_moved(plan, events, links, who) for plan in (first, second))
+        done = _carry_out(home, events, history, profiles, first, second, who)
+        links.save(home, events)
+        return done
+
+
+def _with_moved(plan: _Plan, events: Table, links: Links, who: Persons) -> _Plan:
+    """The plan with the persons whose ids are others than when the table was made."""
+    if plan.mode != "incremental":
+        return plan
+    before = links.persons(plan.before(events.files))
+    ids = pl.concat([before.ids, who.ids]).unique().sort()
+    pairs = pl.DataFrame({"before": before.of(ids), "now": who.of(ids)}).filter(pl.col("before") != pl.col("now"))
+    return replace(plan, again=pl.concat([pairs["before"], pairs["now"]]).unique().sort().alias("user_id"))
 
 
 def behind(home: Home) -> str | None:
@@ -103,11 +127,11 @@ _FIRST = "nothing was built yet"
 
 
 def _history_digest(settings: Settings) -> str:
-    return f"{signals_digest(settings)}/{settings.whole('profiles.buckets')}"
+    return f"{signals_digest(settings)}/{settings.digest(['identity.'])}/{settings.whole('profiles.buckets')}"
 
 
 def _profiles_digest(settings: Settings) -> str:
-    own = f"{FOLD_VERSION} {folding.SCHEMA} {settings.digest(RULE_SETTINGS)}"
+    own = f"{FOLD_VERSION} {folding.SCHEMA} {settings.digest([*RULE_SETTINGS, 'identity.'])}"
     return f"{hashlib.sha256(own.encode()).hexdigest()}/{settings.whole('profiles.buckets')}"
 
 
@@ -144,7 +168,9 @@ def _plan(events: Table, table: Table, digest: str, when_changed: str) -> _Plan:
     return _Plan("incremental", f"{len(added)} files of events added, {len(removed)} removed", (*added,), (*removed,))
 
 
-def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first: _Plan, second: _Plan) -> Synced:
+def _carry_out(
+    home: Home, events: Table, history: Table, profiles: Table, first: _Plan, second: _Plan, who: Persons
+) -> Synced:
     modes = {first.mode, second.mode}
     mode: Mode = "rebuilt" if "rebuilt" in modes else "incremental" if "incremental" in modes else "unchanged"
     reason = next(plan.reason for plan in (first, second) if plan.mode == mode)
@@ -153,11 +179,11 @@ def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first
     if mode == "rebuilt":
         log.debug("folding all events: %s", reason)
     again = [table if plan.mode == "rebuilt" else None for table, plan in ((history, first), (profiles, second))]
-    users = _rebuild(home, events, *again) if any(again) else 0
+    users = _rebuild(home, events, who, *again) if any(again) else 0
     if first.mode == "incremental":
-        _add_to_history(home, events, history, first)
+        _add_to_history(home, events, history, first, who)
     if second.mode == "incremental":
-        touched = _add_to_profiles(home, events, profiles, second)
+        touched = _add_to_profiles(home, events, profiles, second, who)
         users = users or touched
     if mode == "rebuilt":
         return Synced(mode, reason, users, sum(file.rows for file in events.files))
@@ -165,13 +191,13 @@ def _carry_out(home: Home, events: Table, history: Table, profiles: Table, first
     return Synced(mode, reason, users, sum(file.rows for file in (*plan.added, *plan.removed)))
 
 
-def _rebuild(home: Home, events: Table, history: Table | None, profiles: Table | None) -> int:
+def _rebuild(home: Home, events: Table, who: Persons, history: Table | None, profiles: Table | None) -> int:
     """Fold all events into the tables given; answers the number of users."""
     columns = dict.fromkeys((*(HISTORY_COLUMNS if history else ()), *(folding.FOLDED if profiles else ())))
     with (
         _written(history) as history_files,
         _written(profiles) as profile_files,
-        shared_out(home, _pieces(events, events.files, *columns), texts(*columns), _buckets(home)) as shared,
+        shared_out(home, _pieces(events, events.files, who, *columns), texts(*columns), _buckets(home)) as shared,
     ):
 
         def build(bucket: int, load: Load) -> int:
@@ -191,14 +217,20 @@ def _rebuild(home: Home, events: Table, history: Table | None, profiles: Table |
     return users
 
 
-def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan) -> None:
-    """Append the partial folds of added files, and the negative ones of removed files, to the buckets they touch."""
-    changed = (
-        piece.with_columns(gone=pl.lit(gone))
+def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, who: Persons) -> None:
+    """Append the partial folds of added files, and the negative ones of removed files, to the buckets they touch.
+
+    What is there of persons folded again is taken back, and all their events are added.
+    """
+    others = ~pl.col("user_id").is_in(plan.again.implode())
+    changed = [
+        (piece.filter(others) if len(plan.again) else piece).with_columns(gone=pl.lit(gone))
         for files, gone in ((plan.added, False), (plan.removed, True))
-        for piece in _pieces(events, files, *HISTORY_COLUMNS)
-    )
+        for piece in _pieces(events, files, who, *HISTORY_COLUMNS)
+    ]
+    changed += [rows.with_columns(gone=pl.lit(False)) for rows in _all_of(events, plan.again, who, *HISTORY_COLUMNS)]
     present = partials.files_by_bucket(history)
+    again_in = buckets_of(plan.again, _buckets(home))
     remove: list[File] = []
     with (
         _written(history) as add,
@@ -207,31 +239,43 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan) -> N
 
         def append(bucket: int, load: Load) -> int:
             part = load()
-            rows = history_of(part.filtered(~pl.col("gone")), home.settings)
-            gone = history_of(part.filtered(pl.col("gone")), home.settings)
+            files, again = present.get(bucket, []), plan.again.filter(again_in == bucket)
+            rows, gone = histories.NOBODY, histories.NOBODY
+            if part.rows.width:
+                rows = history_of(part.filtered(~pl.col("gone")), home.settings)
+                gone = history_of(part.filtered(pl.col("gone")), home.settings)
+            if len(again):
+                theirs = history.scan(files).drop("bucket").filter(pl.col("user_id").is_in(again.implode()))
+                gone = pl.concat([gone, theirs.collect()])
             if gone.height:
                 rows = histories.merged(pl.concat([rows, histories.negative(gone)]))
-            files = present.get(bucket, [])
-            again = partials.to_compact(files)
-            if again:
-                add_up = histories.summed if len(again) == len(files) else histories.merged
-                rows = add_up(pl.concat([history.scan(again).drop("bucket").collect(), rows]))
-                remove.extend(again)
+            compacted = partials.to_compact(files)
+            if compacted:
+                add_up = histories.summed if len(compacted) == len(files) else histories.merged
+                rows = add_up(pl.concat([history.scan(compacted).drop("bucket").collect(), rows]))
+                remove.extend(compacted)
             _write(history, rows, bucket, add)
             return rows.height
 
-        _in_threads(home, append, shared)
+        _in_threads(home, append, _with_empty(shared, again_in))
     history.commit(add, remove, metadata=_history_state(home, events))
 
 
-def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan) -> int:
+def _with_empty(shared: list[tuple[int, Load]], buckets: pl.Series) -> list[tuple[int, Load]]:
+    """Loads by bucket, with empty ones of these buckets where all events were taken back."""
+    loads = dict(shared)
+    return [*shared, *((bucket, _nothing) for bucket in buckets.unique().sort() if bucket not in loads)]
+
+
+def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan, who: Persons) -> int:
     """Append the partial folds of new events to the buckets they touch; answers the number of users that changed.
 
     Users of events that are gone are folded again from all their events, and their buckets written anew.
     """
     rules = FoldRules.of(home.settings)
-    changed = changes(partial(_identified, events), plan.added, plan.removed)
-    pieces = _new_pieces(events, plan, changed)
+    changed = changes(partial(_identified, events, who), plan.added, plan.removed)
+    changed = replace(changed, gone=pl.concat([changed.gone, plan.again]).unique().sort())
+    pieces = _new_pieces(events, plan, changed, who)
     present = partials.files_by_bucket(profiles)
     gone_from = buckets_of(changed.gone, _buckets(home))
     remove: list[File] = []
@@ -249,46 +293,48 @@ def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan) ->
             _write(profiles, written, bucket, add)
             return rows["user_id"].append(gone).n_unique()
 
-        loads = dict(shared)
-        # Of a bucket without a load, all events of its users were taken back.
-        nothing = [(bucket, _nothing) for bucket in gone_from.unique().sort() if bucket not in loads]
-        users = sum(_in_threads(home, append, [*shared, *nothing]))
+        users = sum(_in_threads(home, append, _with_empty(shared, gone_from)))
     profiles.commit(add, remove, metadata=_profiles_state(home, events))
     return users
 
 
-def _new_pieces(events: Table, plan: _Plan, changed: Changes) -> Iterator[pl.LazyFrame]:
+def _new_pieces(events: Table, plan: _Plan, changed: Changes, who: Persons) -> Iterator[pl.LazyFrame]:
     """New events of users that lost none, and all events of those that did."""
-    if not plan.removed:
-        yield from _pieces(events, plan.added, *folding.FOLDED)
+    if not plan.removed and not len(changed.gone):
+        yield from _pieces(events, plan.added, who, *folding.FOLDED)
         return
-    for rows in new_rows(partial(_identified, events), plan.added, changed):
+    for rows in new_rows(partial(_identified, events, who), plan.added, changed):
         yield rows.drop("event_id")
-    if len(changed.gone):
-        theirs = histories.user_key().is_in(changed.gone.implode())
-        yield from (keyed(events.scan([file]).filter(theirs), *folding.FOLDED) for file in events.files)
+    yield from _all_of(events, changed.gone, who, *folding.FOLDED)
 
 
-def _identified(events: Table, files: list[File]) -> pl.LazyFrame:
-    return keyed(events.scan(files), "event_id", *folding.FOLDED)
+def _all_of(events: Table, users: pl.Series, who: Persons, *columns: str) -> Iterator[pl.LazyFrame]:
+    """All events of these persons, a file at a time."""
+    if len(users):
+        theirs = raw_key().is_in(who.ids_of(users).implode())
+        yield from (keyed(events.scan([file]).filter(theirs), who, *columns) for file in events.files)
+
+
+def _identified(events: Table, who: Persons, files: list[File]) -> pl.LazyFrame:
+    return keyed(events.scan(files), who, "event_id", *folding.FOLDED)
 
 
 def _nothing() -> Coded:
     return Coded(pl.DataFrame(), {})
 
 
-def keyed(events: pl.LazyFrame, *columns: str) -> pl.LazyFrame:
-    """Events with their user's key, session numbers, and other columns as they are."""
-    special = {"user_id": histories.user_key(), "session_id": folding.session_number()}
+def keyed(events: pl.LazyFrame, who: Persons, *columns: str) -> pl.LazyFrame:
+    """Events with the person as user_id, session numbers, and other columns as they are."""
+    special = {"user_id": who.key(), "session_id": folding.session_number()}
     if set(columns) & set(explicit.derived()):
         special |= explicit.derived() if explicit.any_explicit(events) else explicit.nothing()
     return events.select(special.get(name, pl.col(name)) for name in dict.fromkeys(("user_id", *columns)))
 
 
-def _pieces(events: Table, files: Iterable[File], *columns: str) -> Iterator[pl.LazyFrame]:
+def _pieces(events: Table, files: Iterable[File], who: Persons, *columns: str) -> Iterator[pl.LazyFrame]:
     """The events of files, not more than `_PIECE` at once."""
     for file in files:
-        rows = keyed(events.scan([file]), *columns)
+        rows = keyed(events.scan([file]), who, *columns)
         yield from (rows.slice(start, _PIECE) for start in range(0, max(file.rows, 1), _PIECE))
 
 

@@ -14,7 +14,6 @@ from scipy import sparse
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.events.catalogue import described
 from persona_cli.events.countries import country_code
-from persona_cli.events.store import scan_events
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, interactions, rows_for, seen_for, times_for, with_times
 from persona_cli.models.popular import CELL
@@ -24,6 +23,7 @@ from persona_cli.profiles import history as histories
 from persona_cli.profiles import preferences
 from persona_cli.profiles.buckets import buckets_of
 from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.identity import person_events, persons
 from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.read import contexts, stage_of
 from persona_cli.profiles.searches import recent_queries
@@ -100,22 +100,24 @@ def audience(
         if name not in CELL:
             raise UsageError(f"--context {name}: popularity is not counted by that{nearest(name, CELL)}")
     chosen = (everyone(home, as_of) if users is None else users).unique().sort().alias("user_id")
-    said = preferences.spoken(home, None if users is None else chosen, as_of)
-    history = _history(home, None if users is None else chosen, as_of)
-    matrix = interactions(history, home.settings, lifted=preferences.lifted(said))
+    # Lists are for the ids asked, whatever person is behind them.
+    people = persons(home, as_of).of(chosen)
+    needed = None if users is None else people.unique()
+    said = preferences.spoken(home, needed, as_of)
+    matrix = interactions(_history(home, needed, as_of), home.settings, lifted=preferences.lifted(said))
     if ordered:
-        events = scan_events(home, as_of).select(histories.user_key(), "item_id", "timestamp")
+        events = person_events(home, as_of).select("user_id", "item_id", "timestamp")
         matrix = with_times(matrix, events.filter(pl.col("user_id").is_in(matrix.users.implode())))
     held_out = np.zeros(len(chosen), dtype=bool) if include_holdout else in_holdout(home, chosen).to_numpy()
-    known = contexts(home, chosen, as_of).with_columns(
+    known = contexts(home, people, as_of).with_columns(
         pl.lit(country_code(value) if name == "country" else value, dtype=pl.String).alias(name)
         for name, value in (context or {}).items()
     )
     # The non-personalised list is one for all: the context is part of what is measured against it.
     known = known.with_columns(pl.when(~pl.Series(held_out)).then(pl.col(CELL)).name.keep())
-    searched = _searched(home, chosen, as_of, held_out) if queries else None
-    wishes = wishes_of(said, chosen, home.settings, lambda: described(home, as_of), held_out)
-    return Audience(chosen, matrix, positions(chosen, matrix.users), known, held_out, searched, wishes)
+    searched = _searched(home, people, as_of, held_out) if queries else None
+    wishes = wishes_of(said, people, home.settings, lambda: described(home, as_of), held_out)
+    return Audience(chosen, matrix, positions(people, matrix.users), known, held_out, searched, wishes)
 
 
 def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
@@ -123,7 +125,7 @@ def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
     if as_of is None:
         users = profile_rows(home, ("user_id",))["user_id"]
     else:
-        keyed = scan_events(home, as_of).select(histories.user_key())
+        keyed = person_events(home, as_of).select("user_id")
         users = keyed.unique().collect()["user_id"]
     if not len(users):
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
@@ -133,8 +135,8 @@ def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
 
 def _searched(home: Home, users: pl.Series, as_of: datetime | None, held_out: NDArray[np.bool_]) -> pl.Series:
     """Recent queries of each user but the held out (n_users,)."""
-    events = scan_events(home, as_of).filter(pl.col("query").is_not_null())
-    found = recent_queries(events.select(histories.user_key(), "timestamp", "query"), users)
+    events = person_events(home, as_of).filter(pl.col("query").is_not_null())
+    found = recent_queries(events.select("user_id", "timestamp", "query"), users)
     return found.to_frame().select(pl.when(~pl.Series(held_out)).then("queries")).to_series()
 
 

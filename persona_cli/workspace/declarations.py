@@ -117,6 +117,13 @@ SETTINGS: tuple[Setting, ...] = (
         "The fit of a target is drawn towards that of all as if so many more events had followed the latter.",
         1,
     ),
+    Setting(
+        "identity.link_events",
+        "texts",
+        ("identify", "alias"),
+        "Event types that link their anon_id to their user_id when they name both;\n"
+        '"*" = every event does that names both.',
+    ),
     Setting("profiles.session_gap_minutes", "number", 30.0, "A pause this long starts a new session.", 0.1),
     Setting("profiles.buckets", "whole", 16, "Parts that users are split into on disk.", 1, 4096),
     Setting("profiles.cohort_from", "whole", 5, "Events from which a user is served from a cohort.", 0),
