@@ -18,7 +18,7 @@ from persona_cli.workspace.settings import Settings
 
 DENSE = 0.02
 """Share of users who hold the average item from which histories overlap by mere chance."""
-_SPARSE_EXPONENTS, _DENSE_EXPONENTS = (0.8, 0.3), (0.5, 0.5)
+_SPARSE_EXPONENTS, _DENSE_EXPONENTS = (0.8, 0.3), (0.9, 0.5)
 _BLOCK_CELLS = 1 << 22
 
 
@@ -32,8 +32,8 @@ class Knn:
     weights in its row (the items that it recommends), so a history of h items costs at most h · neighbours products.
     Equal weights: the lower position is kept.
 
-    "auto": 0.5 and 0.5 where the average item is held by at least 2 % of users (two long histories then share popular
-    items by chance, and only the cosine takes that out), else 0.8 and 0.3.
+    "auto": 0.9 and 0.5 where the average item is held by at least 2 % of users (two long histories then share popular
+    items by chance, and only as large a `right` as the cosine has takes that out), else 0.8 and 0.3.
     """
 
     name: ClassVar[str] = "knn"
