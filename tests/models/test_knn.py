@@ -47,6 +47,6 @@ def test_of_equal_weights_the_lower_columns_are_kept() -> None:
 def test_auto_exponents_depend_on_how_full_the_matrix_is() -> None:
     dense = training(liked([(user, item) for user in range(4) for item in range(4)]))
     thin = training(liked([(user, user) for user in range(60)]))
-    assert Knn().fit(dense).settings() == {"neighbours": 200, "left": 0.5, "right": 0.5}
+    assert Knn().fit(dense).settings() == {"neighbours": 200, "left": 0.9, "right": 0.5}
     assert Knn().fit(thin).settings() == {"neighbours": 200, "left": 0.8, "right": 0.3}
     assert Knn(left=0.7).fit(thin).settings() == {"neighbours": 200, "left": 0.7, "right": 0.3}
