@@ -10,9 +10,12 @@ the models, after the sum. Bell & Koren's (2007) item-item statistics, kept in f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +115,12 @@ def empty() -> Gram:
 
 def build_gram(interactions: Interactions, settings: Settings) -> Gram:
     """The Gram of all users in `interactions`, from scratch."""
-    return gram_of_rows(quantise(interactions.strengths, settings), interactions.items)
+    return gram_of_rows(quantise(interactions.strengths, settings), interactions.items, threads_of(settings))
+
+
+def threads_of(settings: Settings) -> int:
+    """Threads for what is the same with any number of them."""
+    return settings.whole("compute.threads") or os.cpu_count() or 1
 
 
 def quantise(strengths: sparse.csr_array, settings: Settings) -> sparse.csr_array:
@@ -146,33 +154,38 @@ def row_sums(values: NDArray[Any], ends: NDArray[Any]) -> NDArray[Any]:
     return sums
 
 
-def gram_of_rows(rows: sparse.csr_array, items: pl.Series) -> Gram:
+def gram_of_rows(rows: sparse.csr_array, items: pl.Series, threads: int = 1) -> Gram:
     """The Gram of quantised rows (n_users, n_items) over a sorted vocabulary, block by block of items."""
     users = np.bincount(rows.indices, minlength=rows.shape[1]).astype(np.int64)
     held = np.flatnonzero(users)
     places = np.full(rows.shape[1], -1, dtype=np.int64)
     places[held] = np.arange(len(held))
     rows = with_columns(rows, places, len(held))
-    blocks = list(_upper_blocks(rows))
+    blocks = _upper_blocks(rows, threads)
     cells = sparse.csr_array(sparse.vstack(blocks, format="csr")) if blocks else empty().cells
     return Gram(items[held], cells, users[held])
 
 
-def _upper_blocks(rows: sparse.csr_array) -> Iterator[sparse.csr_array]:
+def _upper_blocks(rows: sparse.csr_array, threads: int) -> list[sparse.csr_array]:
     """Consecutive row blocks of the upper triangle of rowsᵀ rows, each (n_block, n_items)."""
     n_items = rows.shape[1]
     by_item, by_column = rows.T.tocsr(), rows.tocsc()  # (n_items, n_users), (n_users, n_items)
     lengths = np.diff(rows.indptr)
     touched = np.asarray(by_item.astype(bool).astype(np.int64) @ lengths)
     bounds = np.cumsum(np.minimum(touched, n_items - np.arange(n_items)))
-    start = 0
-    while start < n_items:
-        done = bounds[start - 1] if start else 0
-        stop = max(int(np.searchsorted(bounds, done + _BLOCK_CELLS, side="right")), start + 1)
+
+    def block(bounds: tuple[int, int]) -> sparse.csr_array:
+        start, stop = bounds
         # Columns left of the block belong to blocks before it.
-        block = sparse.csr_array(by_item[start:stop] @ by_column[:, start:].tocsr())  # (n_block, n_items - start)
-        yield _upper(block, start, n_items)
-        start = stop
+        product = by_item[start:stop] @ by_column[:, start:].tocsr()  # (n_block, n_items - start)
+        return _upper(sparse.csr_array(product), start, n_items)
+
+    starts = [0]
+    while starts[-1] < n_items:
+        done = bounds[starts[-1] - 1] if starts[-1] else 0
+        starts.append(max(int(np.searchsorted(bounds, done + _BLOCK_CELLS, side="right")), starts[-1] + 1))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(block, pairwise(starts)))
 
 
 def _upper(block: sparse.csr_array, start: int, n_items: int) -> sparse.csr_array:

@@ -25,7 +25,7 @@ from scipy import sparse
 
 from persona_cli.errors import BadData, MissingInput
 from persona_cli.models.base import Interactions
-from persona_cli.models.gram import Gram, gram_of_rows, quantise
+from persona_cli.models.gram import Gram, gram_of_rows, quantise, threads_of
 from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
 from persona_cli.models.vocabulary import positions, union, with_columns
 from persona_cli.profiles import signals
@@ -76,12 +76,14 @@ def update(home: Home, interactions: Interactions, settings: Settings, wait: flo
     Another weights digest, or a version that is damaged, rebuilds and says so.
     """
     with locks.hold(home, "models", "train", wait):
-        today = _rows(interactions, settings)
+        today, threads = _rows(interactions, settings), threads_of(settings)
         digest = weights_digest(settings)
         versions = _versions(home)
         stored = _load(versions[-1], digest) if versions else None
         if stored is None:
-            return _publish(home, today, gram_of_rows(today.values, today.items), digest, "rebuilt", len(today.users))
+            return _publish(
+                home, today, gram_of_rows(today.values, today.items, threads), digest, "rebuilt", len(today.users)
+            )
         gram, before = stored
         users, items = union(before.users, today.users), union(before.items, today.items)
         old, new = _over(before, users, items), _over(today, users, items)
@@ -93,7 +95,7 @@ def update(home: Home, interactions: Interactions, settings: Settings, wait: flo
             gram = gram.replace(gram_of_rows(old, items), gram_of_rows(new, items))
             mode = "updated"
         else:  # so many users changed that starting anew is less work
-            gram, mode = gram_of_rows(today.values, today.items), "rebuilt"
+            gram, mode = gram_of_rows(today.values, today.items, threads), "rebuilt"
         return _publish(home, today, gram, digest, mode, len(changed))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Training
-from persona_cli.models.gram import ONE
+from persona_cli.models.gram import ONE, threads_of
 from persona_cli.models.stored import load_items, load_sparse, save_items, save_sparse
 from persona_cli.workspace.settings import Settings
 
@@ -45,8 +46,11 @@ class Knn:
     weights_: sparse.csr_array
     """W: row = item in the history, column = item recommended, float32, diagonal zero (n_items, n_items)."""
 
-    def __init__(self, neighbours: int = 200, left: float | str = "auto", right: float | str = "auto") -> None:
+    def __init__(
+        self, neighbours: int = 200, left: float | str = "auto", right: float | str = "auto", threads: int = 1
+    ) -> None:
         self.neighbours = neighbours
+        self.threads = threads
         self.left = left
         self.right = right
 
@@ -56,6 +60,7 @@ class Knn:
             settings.whole("model.knn.neighbours"),
             settings.number_or_word("model.knn.left"),
             settings.number_or_word("model.knn.right"),
+            threads_of(settings),
         )
 
     def settings(self) -> Mapping[str, Any]:
@@ -67,7 +72,7 @@ class Knn:
         self.items = gram.items
         left, right = self.exponents_ = self._exponents(gram.users, len(training.interactions.users))
         degrees = gram.users.astype(np.float64)  # (n_items,), at least 1
-        self.weights_ = _nearest(gram.cells, degrees**-left, degrees**-right, self.neighbours)
+        self.weights_ = _nearest(gram.cells, degrees**-left, degrees**-right, self.neighbours, self.threads)
         return self
 
     def scores(self, histories: Histories) -> Floats:
@@ -101,32 +106,44 @@ class Knn:
 
 
 def _nearest(
-    cells: sparse.csr_array, lefts: NDArray[np.float64], rights: NDArray[np.float64], neighbours: int
+    cells: sparse.csr_array, lefts: NDArray[np.float64], rights: NDArray[np.float64], neighbours: int, threads: int = 1
 ) -> sparse.csr_array:
     """The largest entries of each row of D^-left (G - diag) D^-right (n_items, n_items), a block of rows at a time.
 
     `cells` is the upper triangle of G. Two copies of it in float32 are all that is held beside it.
     """
-    n_items = cells.shape[0]
+    upper, lower = _weighed(cells, lefts, rights, threads)
+    ends = upper.indptr.astype(np.int64) + lower.indptr
+
+    def nearest(bounds: tuple[int, int]) -> sparse.csr_array:
+        start, stop = bounds
+        return largest_of_rows(sparse.csr_array(upper[start:stop] + lower[start:stop]), neighbours)
+
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = list(pool.map(nearest, _blocks(ends)))
+    return sparse.csr_array(sparse.vstack(blocks, format="csr")) if blocks else upper
+
+
+def _weighed(
+    cells: sparse.csr_array, lefts: NDArray[np.float64], rights: NDArray[np.float64], threads: int
+) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Above and below the diagonal of D^-left (G - diag) D^-right, float32 (n_items, n_items) each."""
     above = np.empty(cells.nnz, dtype=np.float32)  # weights at (row, column) of the upper triangle
     below = np.empty(cells.nnz, dtype=np.float32)  # and at (column, row)
-    for start, stop in _blocks(cells.indptr):
+
+    def weigh(bounds: tuple[int, int]) -> None:
+        start, stop = bounds
         at = slice(cells.indptr[start], cells.indptr[stop])
         rows = np.repeat(np.arange(start, stop), np.diff(cells.indptr[start : stop + 1]))
         columns, products = cells.indices[at], cells.data[at] / float(ONE) ** 2
         products[rows == columns] = 0.0
         above[at] = products * lefts[rows] * rights[columns]
         below[at] = products * lefts[columns] * rights[rows]
-    shape = (n_items, n_items)
-    lower = sparse.csr_array((below, cells.indices, cells.indptr), shape=shape).T.tocsr()
-    del below
-    upper = sparse.csr_array((above, cells.indices, cells.indptr), shape=shape)
-    ends = upper.indptr.astype(np.int64) + lower.indptr
-    blocks = [
-        largest_of_rows(sparse.csr_array(upper[start:stop] + lower[start:stop]), neighbours)
-        for start, stop in _blocks(ends)
-    ]
-    return sparse.csr_array(sparse.vstack(blocks, format="csr")) if blocks else upper
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(weigh, _blocks(cells.indptr)))
+    upper, flipped = (sparse.csr_array((one, cells.indices, cells.indptr), shape=cells.shape) for one in (above, below))
+    return upper, flipped.T.tocsr()
 
 
 def _blocks(ends: NDArray[Any]) -> Iterator[tuple[int, int]]:
