@@ -216,7 +216,7 @@ def doctor(
     persona doctor
     persona doctor --dry-run --json
     """
-    from persona_cli.workspace.doctor import examine, surroundings
+    from persona_cli.workspace.doctor import Finding, examine, surroundings
 
     findings = list(surroundings())
     try:
@@ -227,6 +227,11 @@ def doctor(
         say("no workspace here: only the installation is checked")
     else:
         findings += examine(home, repair=fix)
+        # Where there is a problem, what would be read may be unreadable.
+        if home.settings.values["survey"] and not any(finding.state == "problem" for finding in findings):
+            from persona_cli.profiles.survey import unknown_names
+
+            findings += [Finding("survey", "note", sentence) for sentence in unknown_names(home)]
     render([vars(finding) for finding in findings], chosen_format(format, as_json), out)
     problems = sum(finding.state == "problem" for finding in findings)
     if problems:

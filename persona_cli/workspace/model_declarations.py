@@ -239,7 +239,7 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         "Events at which a cohort's own list weighs as much as that of all users.",
         0,
     ),
-    Setting("model.cohort.seed", "whole", 0, "Seed of the clustering.", 0),
+    Setting("model.cohort.seed", "whole", 0, "Seed of the clustering.", 0, 4_294_967_295),
     Setting(
         "model.cold.of",
         "text",

@@ -21,6 +21,8 @@ from persona_cli.workspace.plugins import plugin_models, plugin_of
 from persona_cli.workspace.setting import Setting, checked, seconds, table_entry
 
 SECTIONS = tuple(dict.fromkeys(setting.key if setting.is_table else setting.section for setting in SETTINGS))
+# Kinds of tables whose entries are single values; the entries of all others are sections.
+_BY_ENTRY = ("strengths", "counts")
 # Variables with a meaning of their own, not settings.
 OTHER_VARIABLES = ("PERSONA_WORKSPACE", "PERSONA_NO_PROGRESS", "PERSONA_DEBUG")
 
@@ -140,8 +142,8 @@ def variable_name(key: str) -> str:
 
 
 def is_setting(key: str) -> bool:
-    """Whether the key is declared, or of a model that is installed beside persona."""
-    return key in BY_KEY or (plugin_of(key) is not None and key.rpartition(".")[0] not in SECTIONS)
+    """Whether the key is declared, an entry of a table that is, or of a model that is installed beside persona."""
+    return _declared(key) is not None or (plugin_of(key) is not None and key.rpartition(".")[0] not in SECTIONS)
 
 
 def _plugin_key(variable: str) -> str | None:
@@ -196,13 +198,16 @@ def _similar(key: str) -> str:
     return nearest(key, siblings or known)
 
 
+def _declared(key: str) -> Setting | None:
+    """The declaration that `key` names: by its own key, or as an entry of a free table."""
+    tables = (setting for setting in SETTINGS if setting.is_table and key.startswith(setting.key + "."))
+    return BY_KEY.get(key) or next(tables, None)
+
+
 def _setting_of(key: str) -> Setting:
-    """The setting that `key` names: its own key, or an entry of a free table."""
-    if key in BY_KEY:
-        return BY_KEY[key]
-    for setting in SETTINGS:
-        if setting.is_table and key.startswith(setting.key + "."):
-            return setting
+    """The setting that `key` names, declared or of a plug-in; BadSettings where it names none."""
+    if (setting := _declared(key)) is not None:
+        return setting
     if is_setting(key):
         return Setting(key, "any", None, "")
     raise BadSettings(f"{key} is not a setting{_similar(key)}", _HINT)
@@ -217,6 +222,9 @@ def _put(values: dict[str, Any], key: str, value: Any, place: str) -> None:
             values[key] = checked(setting, value)
         else:
             entry = key[len(setting.key) + 1 :]
+            if setting.kind not in _BY_ENTRY and ("." in entry or not isinstance(value, Mapping)):
+                section = f"[{setting.key}.{entry.partition('.')[0]}]"
+                raise BadSettings(f"{place}: {section} is a section, which is written whole, into persona.toml", _HINT)
             values[setting.key] = {**values[setting.key], entry: table_entry(setting, entry, value)}
     except ValueError as error:
         raise BadSettings(f"{place} is {_shown(value)}; expected {error}", _HINT) from error

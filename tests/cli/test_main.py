@@ -389,6 +389,21 @@ def test_doctor_clears_up_after_killed_runs(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(made.path("runs", f"{recorded.id}.json").read_text())["status"] == "killed"
 
 
+def test_doctor_notes_what_a_question_names_and_no_item_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = homes.create(tmp_path / "persona-workspace")
+    (tmp_path / "items.jsonl").write_text('{"item_id": "tea", "category": "drinks", "tags": ["green"]}\n')
+    assert run(["ingest", "--quiet", "items.jsonl", "--kind", "items"]) == 0
+    with home.path("persona.toml").open("a") as file:
+        file.write('[survey.taste]\nanswers.a = { categories = ["drinks", "dirnks"], tags = ["green", "gren"] }\n')
+    capsys.readouterr()
+    assert run(["doctor", "--json"]) == 0
+    said = [one["detail"] for one in json.loads(capsys.readouterr().out) if one["check"] == "survey"]
+    assert said == [
+        f'survey.taste: the answer "a" names the {kind} "{name}", which no item has'
+        for kind, name in (("category", "dirnks"), ("tag", "gren"))
+    ]
+
+
 def test_doctor_finds_a_damaged_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from persona_cli.workspace import artifacts
 

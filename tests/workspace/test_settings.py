@@ -7,7 +7,7 @@ import pytest
 
 from persona_cli.errors import BadSettings
 from persona_cli.workspace.declarations import BY_KEY, SETTINGS
-from persona_cli.workspace.settings import Settings, load, render_default, variable_name
+from persona_cli.workspace.settings import Settings, is_setting, load, render_default, variable_name
 
 
 def from_text(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> Settings:
@@ -140,6 +140,38 @@ def test_a_table_in_the_file_stands_as_written_and_a_flag_changes_one_entry(tmp_
     assert settings.table("signals.strengths")["click"] == 1.0
     with pytest.raises(BadSettings, match="--set"):
         settings.with_flags({"signals.strengths.click>x": 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "section"),
+    [
+        ("survey.taste", "yes", "[survey.taste]"),
+        ("survey.taste.text", "Which?", "[survey.taste]"),
+        ("dialects.shop", "3", "[dialects.shop]"),
+    ],
+)
+def test_a_part_of_a_section_is_no_flag_and_whole_sections_are(key: str, value: str, section: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        load(None, {}).with_flags({key: value})
+    assert caught.value.message == f"--set {key}: {section} is a section, which is written whole, into persona.toml"
+    whole = load(None, {}).with_flags({"survey.taste": 'answers = { a = { tags = ["x"] } }'.join("{}")})
+    asked = {"text": "taste", "answers": {"a": {"categories": [], "tags": ["x"]}}}
+    assert whole.values["survey"] == {"taste": asked}
+
+
+def test_a_flag_for_an_entry_is_judged_as_an_entry() -> None:
+    assert load(None, {}).with_flags({"signals.minimum.click": "7"}).table("signals.minimum")["click"] == 7
+    with pytest.raises(BadSettings, match="is \"x\"; expected a whole number from 0 on for 'click'"):
+        load(None, {}).with_flags({"signals.minimum.click": "x"})
+    assert is_setting("survey.taste") and is_setting("signals.strengths.click") and not is_setting("survey_taste")
+
+
+@pytest.mark.parametrize("key", [key for key in BY_KEY if key.endswith(".seed")])
+def test_a_seed_is_one_that_numpy_takes(key: str) -> None:
+    largest = 2**32 - 1
+    assert load(None, {}).with_flags({key: largest}).whole(key) == largest
+    with pytest.raises(BadSettings, match=f"{key} is {largest + 1}; expected a whole number from 0 to"):
+        load(None, {}).with_flags({key: largest + 1})
 
 
 def test_typed_reading() -> None:
