@@ -1,0 +1,144 @@
+"""How many people are the only ones with a few of their items: pseudonymous is not anonymous.
+
+Unicity (de Montjoye, Hidalgo, Verleysen and Blondel 2013): take p items of a user at random; the user is unique if
+nobody else has all of them. The share of unique users is how many a neighbour, colleague or other recipient finds who
+knows p things that they did, whatever stands in the place of their ids.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+ITEMS = 4
+SAMPLE = 10_000
+_Z = 1.959963984540054  # 95 %
+# Cells of one product of sampled users and all users.
+_BLOCK_CELLS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Unicity:
+    """The share of users who are the only ones with `items` random items of theirs, with its 95 % interval (Wilson)."""
+
+    items: int
+    users: int
+    eligible: int
+    """Users with at least `items` different items; the share is of them."""
+    sampled: int
+    unique: int
+    share: float
+    low: float
+    high: float
+
+    def sentence(self) -> str:
+        if not self.sampled:
+            return f"pseudonymous is not anonymous: no user has {self.items} items, so none can be told apart by them"
+        share = f"{100 * self.share:.1f} % of users are the only ones with {self.items} of their items"
+        asked = f"{self.sampled:,} of the {self.eligible:,} users with {self.items} or more"
+        return f"pseudonymous is not anonymous: {share} ({100 * self.low:.1f}–{100 * self.high:.1f} %; {asked})"
+
+
+@dataclass
+class Pairs:
+    """(user, item) pairs as they come, coded so that each takes eight bytes."""
+
+    _users: dict[str, int] = field(default_factory=dict)
+    _items: dict[str, int] = field(default_factory=dict)
+    _rows: array[int] = field(default_factory=lambda: array("i"))
+    _columns: array[int] = field(default_factory=lambda: array("i"))
+
+    def add(self, user: str, item: str) -> None:
+        self._rows.append(self._users.setdefault(user, len(self._users)))
+        self._columns.append(self._items.setdefault(item, len(self._items)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def matrix(self) -> sparse.csr_array:
+        """Who has what (n_users, n_items); users and items sorted by id, so that the order of the input is gone."""
+        rows, columns = np.asarray(self._rows, dtype=np.int32), np.asarray(self._columns, dtype=np.int32)
+        places = (_ranks(self._users)[rows], _ranks(self._items)[columns])
+        return _binary(places, (len(self._users), len(self._items)))
+
+
+def matrix_of(users: pl.Series, items: pl.Series) -> sparse.csr_array:
+    """Who has what (n_users, n_items), of pairs in any order, repeated or not; no nulls."""
+    rows, columns = (ids.rank("dense").to_numpy().astype(np.int64) - 1 for ids in (users, items))
+    return _binary((rows, columns), (users.n_unique(), items.n_unique()))
+
+
+def unicity(who_has: sparse.csr_array, items: int = ITEMS, sample: int = SAMPLE, seed: int = 0) -> Unicity:
+    """The unicity of `items` items over the users of `who_has` (n_users, n_items), one draw for each user sampled.
+
+    The product of what was drawn (n_sampled, n_items) and `who_has` transposed counts how many of a user's drawn items
+    each user has; those with all of them are the candidates. Users with fewer items are left out.
+    """
+    rng = np.random.default_rng(seed)
+    degrees = np.diff(who_has.indptr)
+    eligible = np.flatnonzero(degrees >= items)
+    chosen = eligible if len(eligible) <= sample else np.sort(rng.choice(eligible, sample, replace=False))
+    if not len(chosen):
+        return Unicity(items, who_has.shape[0], 0, 0, 0, math.nan, math.nan, math.nan)
+    drawn = _drawn(who_has[chosen], items, rng)  # (n_sampled, items)
+    holders = sparse.csr_array(who_has.T)  # (n_items, n_users)
+    popularity = np.diff(holders.indptr)
+    unique = 0
+    for block in _blocks(popularity[drawn].sum(axis=1)):
+        picked = drawn[block]
+        ends = np.arange(0, picked.size + 1, items)
+        entries = (np.ones(picked.size, np.int8), picked.ravel(), ends)
+        query = sparse.csr_array(entries, shape=(len(picked), who_has.shape[1]))
+        common = sparse.csr_array(query @ holders)  # (n_block, n_users), how many of the drawn items
+        complete = np.concatenate(([0], np.cumsum(common.data == items)))
+        unique += int((np.diff(complete[common.indptr]) == 1).sum())
+    low, high = wilson(unique, len(chosen))
+    return Unicity(items, who_has.shape[0], len(eligible), len(chosen), unique, unique / len(chosen), low, high)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    share, square = successes / trials, _Z * _Z / trials
+    centre = share + square / 2
+    spread = _Z * math.sqrt(share * (1 - share) / trials + square / (4 * trials))
+    return max(0.0, (centre - spread) / (1 + square)), min(1.0, (centre + spread) / (1 + square))
+
+
+def _drawn(rows: sparse.csr_array, items: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`items` different columns of each row at random (n_rows, items)."""
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    order = np.lexsort((rng.random(len(row)), row))  # each row's columns, shuffled
+    firsts = rows.indptr[:-1, None] + np.arange(items)
+    return np.asarray(rows.indices[order][firsts], dtype=np.int64)
+
+
+def _blocks(cells: NDArray[np.int64]) -> Iterable[slice]:
+    """Runs of rows of which each has few cells together, or one row."""
+    start, held = 0, 0
+    for row, more in enumerate(cells.tolist()):
+        if row > start and held + more > _BLOCK_CELLS:
+            yield slice(start, row)
+            start, held = row, 0
+        held += more
+    yield slice(start, len(cells))
+
+
+def _ranks(codes: dict[str, int]) -> NDArray[np.int64]:
+    """The place of each code (n,) when the ids are sorted."""
+    ranks = np.empty(len(codes), dtype=np.int64)
+    ranks[[codes[id] for id in sorted(codes)]] = np.arange(len(codes))
+    return ranks
+
+
+def _binary(places: tuple[NDArray[np.int64], NDArray[np.int64]], shape: tuple[int, int]) -> sparse.csr_array:
+    made = sparse.csr_array((np.ones(len(places[0]), np.int32), places), shape=shape)
+    made.sum_duplicates()
+    made.sort_indices()
+    return sparse.csr_array((np.ones(made.nnz, np.int8), made.indices, made.indptr), shape=shape)
