@@ -22,7 +22,10 @@ from persona_cli.cli.help import Group
 from persona_cli.errors import PersonaError
 
 # Imported at once, so each must be light: nothing heavy outside the bodies of its commands.
-PARTS = ("setup", "ingest", "profiles", "signals", "train", "strengths", "evaluate", "compare", "recommend", "explore")
+PARTS = (
+    "setup", "ingest", "profiles", "signals", "train", "strengths", "evaluate", "compare", "recommend", "explore",
+    "privacy",
+)  # fmt: skip
 
 
 class Root(Group):
