@@ -22,7 +22,7 @@ from typing import Any
 from convert import SETS, convert
 
 PERSONA = [sys.executable, "-m", "persona_cli"]
-MODELS = {"taobao": ["knn"], "gowalla": ["knn"]}
+MODELS = {"taobao": ["knn", "als", "spectral", "cohort", "hybrid", "ranker"], "gowalla": ["knn"]}
 FIGURES = ("recall@20", "ndcg@20", "hit_rate@20", "coverage@20")
 
 
