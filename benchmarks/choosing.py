@@ -26,7 +26,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,10 +36,10 @@ import polars as pl
 from real_logs import PERSONA, run
 
 from persona_cli.evaluation import exams, splits
+from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, mean_interval, paired_difference
 from persona_cli.evaluation.rolling import pooled
-from persona_cli.events.catalogue import described
 from persona_cli.feedback.budget import portfolio
 from persona_cli.feedback.candidates import METRIC, POPULAR, judged, sampled
 from persona_cli.feedback.choosing import NEEDED, choose
@@ -114,17 +113,17 @@ def moments(events: pl.DataFrame, test: Path | None) -> Iterator[Exam]:
 def held(workspace: Path, test: Path | None, time_limit: float | None, users: int) -> Iterator[Held]:
     """The choice at each moment, as `persona train` makes it, and what followed; at most `users` people are asked."""
     home = homes.locate(workspace)
-    settings, describe = home.settings, partial(described, home)
+    settings, beside = home.settings, Beside.of(home)
     limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
     for exam in moments(signal_events(home).select(NEEDED).collect(), test):
         began, worked = time.monotonic(), time.process_time()
         past = exam.train.select(NEEDED)
-        catalogue = describe(exam.as_of, past["item_id"].drop_nulls().unique())
+        catalogue = beside.items(exam)
         afford = portfolio(prepare(past, settings, exam.as_of, catalogue=catalogue), settings, limit, catalogue)
-        choice = choose(past, afford.settings, afford.names, tune=True, cuts=afford.cuts, describe=describe)
+        choice = choose(past, afford.settings, afford.names, tune=True, cuts=afford.cuts, beside=beside)
         spent, worked = time.monotonic() - began, time.process_time() - worked
         (asked,) = sampled([exam], users)
-        followed = judged(asked, afford.settings, afford.names, choice.further, describe=describe)
+        followed = judged(asked, afford.settings, afford.names, choice.further, beside=beside)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         moment = "train pairs" if test is not None else f"{exam.as_of:%Y-%m-%d %H:%M}"
         yield Held(moment, choice.served, choice.why, followed.figures, tuple(afford.skipped), spent, worked, peak)

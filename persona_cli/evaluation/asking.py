@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Self
 
 import numpy as np
 import polars as pl
 from scipy import sparse
 
 from persona_cli.evaluation.exams import Exam
+from persona_cli.events.catalogue import described
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, rows_for, times_for
 from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
-from persona_cli.models.wishes import Wishes
+from persona_cli.models.wishes import Wishes, wishes_of
+from persona_cli.profiles import preferences
 from persona_cli.profiles.searches import recent_queries
+from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What may be known beside the rows of `signal_events`; nothing of it by default."""
+
+    describe: Callable[[datetime, pl.Series], pl.DataFrame | None] | None = None
+    """Items as they could be known at a moment, given those with events before it: `events.catalogue.described`."""
+    told: pl.DataFrame | None = field(default=None, repr=False)
+    """What users told, at any time: `profiles.preferences.explicit_events`."""
+
+    @classmethod
+    def of(cls, home: Home, as_of: datetime | None = None) -> Self:
+        """What a workspace knows, and what was told before `as_of`."""
+        return cls(partial(described, home), preferences.explicit_events(home, as_of))
+
+    def items(self, exam: Exam) -> pl.DataFrame | None:
+        """Items as they could be known at the cut; None: there is no catalogue."""
+        if self.describe is None:
+            return None
+        return self.describe(exam.as_of, exam.train["item_id"].drop_nulls().unique())
+
+    def wishes(self, exam: Exam, settings: Settings) -> Wishes | None:
+        """What the users asked had said by known events; None where they said nothing."""
+        if self.told is None or not self.told.height:
+            return None
+        said = preferences.spoken_in(preferences.among(self.told, exam.known), exam.known)
+        return wishes_of(said, exam.users, settings, lambda: self.items(exam))
 
 
 @dataclass(frozen=True)
@@ -54,18 +89,21 @@ class Asked:
         return hidden if wished is None else sparse.csr_array(hidden + wished.hidden(slice(None))).astype(bool)
 
 
-def asked(exam: Exam, matrix: Interactions, wishes: Wishes | None = None, lifted: pl.DataFrame | None = None) -> Asked:
-    """The users of an exam; `matrix` and `wishes` are of its known events.
-
-    `lifted` are pairs (user_id, item_id) whose block was taken back: they may be shown, unless they were had.
-    """
+def asked(exam: Exam, matrix: Interactions, wishes: Wishes | None = None) -> Asked:
+    """The users of an exam; `matrix` and `wishes` are of its known events."""
     users = exam.users
     context, queries = contexts(exam.known, users), searches(exam.known, users)
-    exclude, pair = exam.exclude, ["user_id", "item_id"]
-    if lifted is not None and lifted.height:
-        had = exam.known.filter(pl.col("consumed") & ~pl.col("never")).select(pair)
-        exclude = exclude.join(lifted.join(had, on=pair, how="anti"), on=pair, how="anti")
+    exclude = still_barred(exam.exclude, exam.known)
     return Asked(users, matrix, positions(users, matrix.users), context, exclude, queries, wishes)
+
+
+def still_barred(pairs: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The pairs (user_id, item_id) but those whose block was taken back and that were never had, by `known` events."""
+    lifted, pair = preferences.lifted_in(known), ["user_id", "item_id"]
+    if not lifted.height:
+        return pairs
+    had = known.filter(pl.col("consumed") & ~pl.col("never")).select(pair)
+    return pairs.join(lifted.join(had, on=pair, how="anti"), on=pair, how="anti")
 
 
 def searches(events: pl.DataFrame, users: pl.Series) -> pl.Series | None:

@@ -26,11 +26,11 @@ from persona_cli.evaluation.judging import judge, stacked
 from persona_cli.evaluation.sitting import background
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models.base import Training
-from persona_cli.models.interactions import interactions
+from persona_cli.models.interactions import interactions_of
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import popularity
 from persona_cli.models.ranking import rank
-from persona_cli.profiles.history import fold_history, signal_events
+from persona_cli.profiles.history import signal_events
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings, load
 
@@ -155,7 +155,7 @@ def _relative_to(
         items = pl.concat([*named, exam.answers["item_id"]]).unique().sort().rename("item_id")
         notes.append(f"coverage is of the {len(items):,} items that a list or a right answer names")
         return Background(items, None, 0)
-    learned = interactions(fold_history(exam.train), settings)
+    learned = interactions_of(exam.train, settings)
     counts = Training(learned, None, popularity(exam.train), exam.as_of)  # type: ignore[arg-type]
     popular = Popular.from_settings(settings).fit(counts)
     roster, never = asked(exam, learned), unavailable(home, exam.as_of)

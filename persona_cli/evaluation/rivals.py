@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation import exams, segments
-from persona_cli.evaluation.asking import Asked, contexts, searches
+from persona_cli.evaluation.asking import Asked, contexts, searches, still_barred
 from persona_cli.evaluation.attributes import attributes
 from persona_cli.evaluation.beyond import Background, beyond
 from persona_cli.evaluation.coded import coded_lists, coded_pairs
@@ -38,18 +38,21 @@ from persona_cli.evaluation.judging import judge
 from persona_cli.evaluation.metrics import ACCURACY
 from persona_cli.evaluation.sampling import drawn
 from persona_cli.evaluation.sitting import background, fitted, sit
+from persona_cli.events.catalogue import described as items_described
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models import registry
 from persona_cli.models.base import Interactions, reads_order
 from persona_cli.models.gram import empty
-from persona_cli.models.interactions import interactions, with_times
+from persona_cli.models.interactions import interactions_of, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
 from persona_cli.models.ranking import rank
 from persona_cli.models.registry import Saved
 from persona_cli.models.vocabulary import positions
-from persona_cli.profiles.history import fold_history, signal_events
+from persona_cli.models.wishes import wishes_of
+from persona_cli.profiles import preferences
+from persona_cli.profiles.history import signal_events
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 
@@ -131,7 +134,7 @@ def rivalry(home: Home, first: str, second: str, metric: str | None = None, marg
     exam = exams.by_split(events, "time", home.settings.number("evaluate.test_share"))
     *wanted, baseline = recipes(home, names)
 
-    learned = interactions(fold_history(exam.train), home.settings)
+    learned = interactions_of(exam.train, home.settings)
     taking, seconds = [], []
     for recipe in wanted:
         began = time.monotonic()
@@ -244,14 +247,16 @@ def _now(
     home: Home, saved: Sequence[Saved], wanted: Sequence[Recipe], exam: Exam, events: pl.DataFrame, k: int
 ) -> tuple[dict[str, pl.DataFrame], list[float], Background]:
     """Lists of the saved models by reference, users a second for each, and what the lists are relative to."""
-    matrix = interactions(fold_history(events), home.settings)
+    matrix = interactions_of(events, home.settings)
     if any(reads_order(one.model) for one in saved):
         matrix = with_times(matrix, events)
     users = matrix.users.gather(drawn(matrix.users))
     hidden = events.filter((pl.col("consumed") | pl.col("never")) & pl.col("item_id").is_not_null())
     pairs = hidden.join(users.to_frame(), on="user_id", how="semi").select("user_id", "item_id").unique()
+    said = preferences.spoken_in(preferences.explicit_events(home), events)
+    wishes = wishes_of(said, users, home.settings, lambda: items_described(home))
     places, queries = positions(users, matrix.users), searches(events, users)
-    roster = Asked(users, matrix, places, contexts(events, users), pairs, queries)
+    roster = Asked(users, matrix, places, contexts(events, users), still_barred(pairs, events), queries, wishes)
     until = exams.after(events)
     never, popular = unavailable(home, until), _popular(home)
     few = replace(
@@ -260,6 +265,7 @@ def _now(
         places=places[:_WARM_UP],
         context=roster.context[:_WARM_UP],
         queries=None if queries is None else queries[:_WARM_UP],
+        wishes=None,
     )
     lists, speeds = {}, []
     for one, recipe in zip(saved, wanted, strict=True):

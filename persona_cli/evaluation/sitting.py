@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import polars as pl
 
-from persona_cli.evaluation.asking import Asked, asked
+from persona_cli.evaluation.asking import Asked, Beside, asked
 from persona_cli.evaluation.baselines import POPULAR, baseline_lists
 from persona_cli.evaluation.beyond import Background
 from persona_cli.evaluation.contenders import Contender, Recipe, baseline_of
@@ -22,14 +21,11 @@ from persona_cli.events.catalogue import current, unavailable
 from persona_cli.events.catalogue import described as items_described
 from persona_cli.models import kinds
 from persona_cli.models.base import Interactions, Training, reads_order
-from persona_cli.models.interactions import interactions, with_times
+from persona_cli.models.interactions import interactions_of, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
 from persona_cli.models.ranking import ranked_with_ties
-from persona_cli.models.wishes import wishes_of
-from persona_cli.profiles import preferences
-from persona_cli.profiles.history import fold_history
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
@@ -63,17 +59,13 @@ def sit(
     With `reuse`, a saved model that was trained on just what the exam offers is taken instead of a refit.
     """
     settings = home.settings
-    learned = interactions(fold_history(exam.train), settings)
+    learned = interactions_of(exam.train, settings)
     contenders = list(saved) if saved is not None else fitted(home, wanted, exam, learned, reuse)
-    said = preferences.spoken_in(preferences.among(preferences.explicit_events(home), exam.known), exam.known)
-    lifted = preferences.lifted(said)
     # Where users are scored from what was learned from, the matrix is the same one.
-    same = exam.known is exam.train and not lifted.height
-    known = learned if same else interactions(fold_history(exam.known), settings, lifted=lifted)
+    known = learned if exam.known is exam.train else interactions_of(exam.known, settings)
     if any(reads_order(one.model) for one in contenders):
         known = with_times(known, exam.known)
-    of_items = partial(items_described, home, exam.as_of, exam.train["item_id"].drop_nulls().unique())
-    roster = asked(exam, known, wishes_of(said, exam.users, settings, of_items), lifted)
+    roster = asked(exam, known, Beside.of(home).wishes(exam, settings))
     never = unavailable(home, exam.as_of)
     popular = baseline_of(contenders)
     lists: dict[str, pl.DataFrame] = {}

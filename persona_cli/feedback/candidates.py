@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from persona_cli.evaluation.asking import asked
+from persona_cli.evaluation.asking import Beside, asked
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.evaluation.timelines import stable_hashes
@@ -23,17 +23,18 @@ from persona_cli.models import kinds
 from persona_cli.models.base import Interactions, Model
 from persona_cli.models.blend import Blend, weights_of
 from persona_cli.models.cohort import Cohort
-from persona_cli.models.interactions import interactions, with_times
+from persona_cli.models.interactions import interactions_of, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare
 from persona_cli.models.ranking import rank
-from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings
 
 K = 20
 METRIC = f"ndcg@{K}"
 POPULAR = "popular"
+ALONE = Beside()
+"""Events and nothing beside them."""
 log = logging.getLogger("persona")
 Values = NDArray[np.float64]
 
@@ -83,15 +84,20 @@ class Panel:
     """The users of one exam, who judge the lists of any model."""
 
     def __init__(
-        self, exam: Exam, settings: Settings, known: Interactions | None = None, ordered: bool = False
+        self,
+        exam: Exam,
+        settings: Settings,
+        known: Interactions | None = None,
+        ordered: bool = False,
+        beside: Beside = ALONE,
     ) -> None:
         """`known` is the matrix of the exam's known events where it is there already; `ordered`: it says when."""
         self.exam = exam
         self.settings = settings
-        matrix = interactions(fold_history(exam.known), settings) if known is None else known
+        matrix = interactions_of(exam.known, settings) if known is None else known
         if ordered and matrix.times is None:
             matrix = with_times(matrix, exam.known)
-        self.roster = asked(exam, matrix)
+        self.roster = asked(exam, matrix, beside.wishes(exam, settings))
 
     def values(self, model: Model, fill: Popular | None = None) -> pl.Series:
         """NDCG@20 of each user's list (n_users,); where the model says nothing, `fill` decides."""
@@ -103,10 +109,6 @@ class Panel:
         places, events = self.roster.places, self.roster.matrix.events
         known = np.where(places >= 0, np.append(events, 0)[places], 0)
         return Judged(self.exam.headline, self.exam.as_of, self.exam.split.get("end"), frame, known)
-
-
-Describe = Callable[[datetime, pl.Series], pl.DataFrame | None]
-"""Items as they could be known at a moment, given those with events before it: `events.catalogue.described`."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def judged(
     further: Further | Callable[[Mapping[str, float]], Further] = NOTHING,
     *,
     alone: bool = False,
-    describe: Describe | None = None,
+    beside: Beside = ALONE,
 ) -> Judged:
     """Fit `names` on what the exam leaves to learn from and judge what could be served for the users asked.
 
@@ -140,10 +142,10 @@ def judged(
     each model by itself, filled up by the popular list; and what `further` says, given or as it follows from the means
     of the candidates so far.
     """
-    catalogue = None if describe is None else describe(exam.as_of, exam.train["item_id"].drop_nulls().unique())
     ordered = any(kinds.ordered(name, settings) for name in names)
-    training = prepare(exam.train, settings, exam.as_of, catalogue=catalogue, ordered=ordered)
-    panel = Panel(exam, settings, training.interactions if exam.known is exam.train else None, ordered)
+    training = prepare(exam.train, settings, exam.as_of, catalogue=beside.items(exam), ordered=ordered)
+    known = training.interactions if exam.known is exam.train else None
+    panel = Panel(exam, settings, known, ordered, beside)
     popular = Popular.from_settings(settings).fit(training)
     plain = Layered.from_settings(settings)
     cohort = None if plain.cohort is None else plain.cohort.fit(training)

@@ -27,15 +27,16 @@ import polars as pl
 
 from persona_cli.errors import MissingInput
 from persona_cli.evaluation import exams
+from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, difference_intervals, mean_interval
 from persona_cli.evaluation.rolling import pooled
 from persona_cli.feedback.budget import by_rule
 from persona_cli.feedback.candidates import (
+    ALONE,
     METRIC,
     NOTHING,
     POPULAR,
-    Describe,
     Further,
     Judged,
     Values,
@@ -166,7 +167,7 @@ def choose(
     names: Sequence[str],
     tune: bool,
     cuts: int | None = None,
-    describe: Describe | None = None,
+    beside: Beside = ALONE,
 ) -> Choice:
     """Compare the individual models `names` (simplest first) as they would be served; `tune` also tries more.
 
@@ -189,7 +190,7 @@ def choose(
         return further
 
     for exam in found:
-        results.append(judged(exam, settings, names, decided, describe=describe))
+        results.append(judged(exam, settings, names, decided, beside=beside))
     return decide(results, names, evidence, further, _headline(found))
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import polars as pl
 
 from persona_cli.errors import BadData, MissingInput
 from persona_cli.evaluation import exams
+from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import mean_interval
 from persona_cli.evaluation.rolling import pooled
@@ -74,7 +74,7 @@ def held(
         raise MissingInput("there are no events with an item, so no choice can be judged", "persona ingest FILE")
     limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
     asked = settings.whole("train.validation_users") if users is None else users
-    describe = partial(described, home)
+    beside = Beside.of(home, as_of)
     afford = portfolio(prepare(events, settings, exams.after(events)), settings, limit, described(home))
     moments: list[dict[str, Any]] = []
     frames: list[pl.DataFrame] = []
@@ -82,16 +82,16 @@ def held(
     for exam in _moments(events, settings, cuts, notes):
         try:
             learned = exam.train.select(NEEDED)
-            choice = choose(learned, afford.settings, afford.names, tune=True, cuts=afford.cuts, describe=describe)
+            choice = choose(learned, afford.settings, afford.names, tune=True, cuts=afford.cuts, beside=beside)
         except MissingInput as error:
             notes.append(f"nothing could be chosen before {_text(exam.as_of)}: {error.message}")
             continue
         (paper,) = sampled([exam], asked)
-        followed = judged(paper, afford.settings, afford.names, choice.further, describe=describe)
+        followed = judged(paper, afford.settings, afford.names, choice.further, beside=beside)
         entry, frame = _entry(choice.record() or {}, choice.served, followed)
         moments.append(entry)
         frames.append(frame)
-    stored = _stored_choices(home, events, asked)
+    stored = _stored_choices(home, events, asked, beside)
     if not moments and not stored:
         raise MissingInput(
             "; ".join(["no past choice can be judged", *notes]), "ingest more events, or train and ingest newer ones"
@@ -202,7 +202,7 @@ def _summary(moments: list[dict[str, Any]], frames: list[pl.DataFrame]) -> dict[
     }
 
 
-def _stored_choices(home: Home, events: pl.DataFrame, users: int) -> list[dict[str, Any]]:
+def _stored_choices(home: Home, events: pl.DataFrame, users: int, beside: Beside) -> list[dict[str, Any]]:
     """Saved layered models that recorded how they were chosen and have events after it, oldest first."""
     found = []
     for version in model_versions(home).get("layered", ()):
@@ -214,16 +214,16 @@ def _stored_choices(home: Home, events: pl.DataFrame, users: int) -> list[dict[s
             exam = exams.by_cut(events, saved.trained_until, saved.reference)
         except MissingInput:
             continue  # nothing has happened since that could be asked about
-        followed = _since(home, saved, sampled([exam], users)[0])
+        followed = _since(home, saved, sampled([exam], users)[0], beside)
         entry, _ = _entry(manifest["choice"], manifest["choice"]["served"], followed)
         found.append({"model": saved.reference, **entry})
     return found
 
 
-def _since(home: Home, saved: Saved, exam: Exam) -> Judged:
+def _since(home: Home, saved: Saved, exam: Exam, beside: Beside) -> Judged:
     """A saved model and the candidates that were saved with it, as they are, on what happened since."""
     settings = saved.recipe(home.settings)
-    panel = Panel(exam, settings)
+    panel = Panel(exam, settings, beside=beside)
     assert isinstance(saved.model, Layered)
     popular: Popular = saved.model.popular
     rule = Layered.from_settings(home.settings)

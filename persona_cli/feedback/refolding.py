@@ -14,11 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
-from persona_cli.feedback.candidates import Describe, Panel, Values
+from persona_cli.feedback.candidates import ALONE, Panel, Values
 from persona_cli.models import kinds
 from persona_cli.models.base import Interactions
-from persona_cli.models.interactions import interactions
+from persona_cli.models.interactions import interactions_of
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
@@ -78,12 +79,12 @@ def with_signal(events: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame,
 class Past:
     """The users asked at one cut, and what they would be shown at given strengths."""
 
-    def __init__(self, exam: Exam, settings: Settings, model: str, describe: Describe | None = None) -> None:
+    def __init__(self, exam: Exam, settings: Settings, model: str, beside: Beside = ALONE) -> None:
         """`exam.train` has columns `signal` and `share`, and is what users are scored from too."""
         self.exam, self.settings, self.model = exam, settings, model
         self.users = exam.users
         self.ordered = kinds.ordered(model, settings)
-        self.catalogue = None if describe is None else describe(exam.as_of, exam.train["item_id"].drop_nulls().unique())
+        self.beside, self.catalogue = beside, beside.items(exam)
         self.history = fold_history(exam.train)
         keyed = (
             exam.train.lazy().filter(pl.col("item_id").is_not_null()).with_columns(day=pl.col("timestamp").dt.date())
@@ -115,7 +116,7 @@ class Past:
         if point not in self.known:
             settings = self.settings.with_flags({_HALF_LIFE: point.half_life})
             strengths = np.array(point.strengths, dtype=np.int64)
-            matrix = interactions(self.history_at(point), settings)
+            matrix = interactions_of(self.exam.train, settings, self.history_at(point))
             digest = self._digest(matrix, strengths > 0)
             if digest not in self.found:
                 self.found[digest] = self._judged(matrix, strengths, settings)
@@ -129,7 +130,7 @@ class Past:
         training = prepared(matrix, events, settings, self.exam.as_of, catalogue=self.catalogue, ordered=self.ordered)
         popular = Popular.from_settings(settings).fit(training)
         individual = kinds.unfitted(self.model, settings).fit(training)
-        panel = Panel(self.exam, settings, training.interactions, self.ordered)
+        panel = Panel(self.exam, settings, training.interactions, self.ordered, self.beside)
         evidence = settings.number_or_word("model.layered.evidence")
         return panel.values(Layered(popular, individual, evidence).joined()).to_numpy()
 

@@ -18,18 +18,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from persona_cli.errors import MissingInput
+from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval
 from persona_cli.evaluation.timelines import stable_hashes
-from persona_cli.events.catalogue import described
-from persona_cli.feedback.candidates import METRIC, Describe
+from persona_cli.feedback.candidates import ALONE, METRIC
 from persona_cli.feedback.choosing import NEEDED
 from persona_cli.feedback.refolding import Past, Point, with_signal
 from persona_cli.feedback.searching import Coordinate, Search, moved, value_at
@@ -147,7 +146,7 @@ def learn(
     """
     settings = home.settings.with_flags(hyper_parameters(overrides or {}, [kinds.known(model, kinds.INDIVIDUAL)]))
     events = signal_events(home, as_of).select(*dict.fromkeys((*NEEDED, "value"))).collect()
-    return from_events(events, settings, target, model, partial(described, home))
+    return from_events(events, settings, target, model, Beside.of(home, as_of))
 
 
 def from_events(
@@ -155,7 +154,7 @@ def from_events(
     settings: Settings,
     target: str | None = None,
     model: str = "knn",
-    describe: Describe | None = None,
+    beside: Beside = ALONE,
 ) -> Learned:
     """As `learn`, of rows of `signal_events`; their order does not matter."""
     if not events["item_id"].count():
@@ -163,7 +162,7 @@ def from_events(
     events, notes = _some(events)
     events, names = with_signal(events, settings)
     stated = stated_of(events, names, settings)
-    search, wanted, why = _search(events, names, stated, target, settings, model, describe)
+    search, wanted, why = _search(events, names, stated, target, settings, model, beside)
     coordinates = _coordinates(names, stated, wanted, events, settings)
     if not any(one.places not in ((None,), (wanted.anchor,)) for one in coordinates):
         raise MissingInput(
@@ -193,7 +192,7 @@ def _search(
     target: str | None,
     settings: Settings,
     model: str,
-    describe: Describe | None,
+    beside: Beside,
 ) -> tuple[Search, Wanted, str]:
     """The cuts with the held-out items of the target, and why it is this one."""
     best: tuple[Wanted, list[Exam]] | None = None
@@ -223,7 +222,7 @@ def _search(
         why += f" (fewer than {EVIDENCE}: {', '.join(less)})" if less else ""
     strengths = tuple(round(stated.number(signal) * THOUSANDTHS) for signal in range(len(names)))
     start = Point(strengths, settings.number(HALF_LIFE))
-    return Search([Past(exam, settings, model, describe) for exam in exams], start), wanted, why
+    return Search([Past(exam, settings, model, beside) for exam in exams], start), wanted, why
 
 
 def _coordinates(

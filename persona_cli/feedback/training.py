@@ -14,12 +14,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import polars as pl
 
 from persona_cli.errors import BadData, BadSettings, MissingInput, UsageError, nearest
+from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
 from persona_cli.events.catalogue import described
@@ -29,7 +29,7 @@ from persona_cli.models import gram_store, kinds, registry
 from persona_cli.models.base import Model, Training, parts_of
 from persona_cli.models.blend import Blend, weights_of
 from persona_cli.models.cohort import Cohort
-from persona_cli.models.interactions import interactions
+from persona_cli.models.interactions import interactions_of
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare, prepared
@@ -105,7 +105,7 @@ def train(
             )
         limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
         afford = _afford(home, names, training, settings, limit)
-        choice = _chosen(home, events, names, afford)
+        choice = _chosen(home, events, names, afford, as_of)
         return _saved(home, afford.settings, training, events, as_of, afford.names, afford.skipped, choice)
 
 
@@ -134,7 +134,7 @@ def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datet
     if as_of is not None:
         known = events["item_id"].drop_nulls().unique()
         return prepare(events, settings, as_of, catalogue=described(home, as_of, known), ordered=ordered)
-    matrix = interactions(history(home), settings)
+    matrix = interactions_of(events, settings, history(home))
     gram = gram_store.current_gram(dataclasses.replace(home, settings=settings), matrix, settings)
     return prepared(matrix, events, settings, after(events), gram, described(home), ordered)
 
@@ -167,15 +167,17 @@ def _kept(home: Home, model: Model, settings: Settings, said: Mapping[str, Any])
     return f"{model.name}/{version}"
 
 
-def _chosen(home: Home, events: pl.DataFrame, names: Sequence[str], afford: Portfolio) -> Choice:
+def _chosen(
+    home: Home, events: pl.DataFrame, names: Sequence[str], afford: Portfolio, as_of: datetime | None
+) -> Choice:
     """What to serve: compared where there is a choice, by rule where there is none."""
     wanted, evidence = afford.names, afford.settings.number_or_word("model.layered.evidence")
     if names and len(wanted) <= 1:
         individual = wanted[0] if wanted else None
         return Choice(individual, evidence, {}, 0, "", "named" if individual else "named: the popular list alone")
     try:
-        describe = partial(described, home)
-        return choose(events, afford.settings, wanted, tune=not names, cuts=afford.cuts, describe=describe)
+        beside = Beside.of(home, as_of)
+        return choose(events, afford.settings, wanted, tune=not names, cuts=afford.cuts, beside=beside)
     except MissingInput as error:
         individual = by_rule(wanted)
         return Choice(individual, evidence, {}, 0, "", f"by rule, since nothing can be compared: {error.message}")

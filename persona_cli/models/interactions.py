@@ -13,7 +13,8 @@ from scipy import sparse
 from persona_cli.models.base import Interactions
 from persona_cli.models.gram import row_sums
 from persona_cli.models.vocabulary import positions, with_columns
-from persona_cli.profiles.history import decayed
+from persona_cli.profiles.history import decayed, fold_history
+from persona_cli.profiles.preferences import lifted_in
 from persona_cli.workspace.settings import Settings
 
 
@@ -52,6 +53,15 @@ def interactions(
         events=row_sums(faded["n"].to_numpy(), np.searchsorted(rows, np.arange(len(users) + 1))),
         dislikes=_csr(-strengths[disliked], rows[disliked], columns[disliked], shape) if disliked.any() else None,
     )
+
+
+def interactions_of(events: pl.DataFrame, settings: Settings, history: pl.DataFrame | None = None) -> Interactions:
+    """The matrix of rows of `signal_events`, where an item whose block was taken back counts as if it never was.
+
+    `history` is theirs where it is folded already.
+    """
+    folded = fold_history(events) if history is None else history
+    return interactions(folded, settings, lifted=lifted_in(events))
 
 
 def rows_for(interactions: Interactions, vocabulary: pl.Series, settings: Settings) -> sparse.csr_array:

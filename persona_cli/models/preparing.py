@@ -8,8 +8,7 @@ import polars as pl
 
 from persona_cli.models.base import Interactions, Training
 from persona_cli.models.gram import Gram, build_gram
-from persona_cli.models.interactions import interactions, with_times
-from persona_cli.profiles.history import fold_history
+from persona_cli.models.interactions import interactions_of, with_times
 from persona_cli.workspace.settings import Settings
 
 POPULARITY = {
@@ -34,7 +33,7 @@ def prepare(
     `gram` is that of exactly these events where the caller keeps one up to date; else it is built here. `catalogue`:
     items as described at `as_of`. `ordered`: the matrix says when each entry was made. Row order does not matter.
     """
-    matrix = interactions(fold_history(events), settings)
+    matrix = interactions_of(events, settings)
     return prepared(matrix, events, settings, as_of, gram, catalogue, ordered)
 
 

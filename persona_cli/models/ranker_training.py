@@ -333,7 +333,11 @@ def _divided(events: pl.DataFrame) -> tuple[datetime | None, pl.DataFrame, pl.Da
         moment = _EPOCH + timedelta(microseconds=cut)
         return moment, events.filter(pl.col("timestamp") < moment), events.filter(pl.col("timestamp") >= moment)
     # As few users go on after any one instant, each has a past of its own.
-    keys = [name for name in ("user_id", "timestamp", "item_id", "strength", "consumed", "never") if name in events]
+    keys = [
+        name
+        for name in ("user_id", "timestamp", "item_id", "strength", "consumed", "never", "event_type")
+        if name in events
+    ]
     ordered = events.sort(keys).with_columns(
         rank=pl.int_range(pl.len()).over("user_id"), n=pl.len().over("user_id").cast(pl.Int64)
     )

@@ -100,6 +100,20 @@ def answers(rows: pl.DataFrame) -> pl.DataFrame:
     return said.select("user_id", "question", answer=listed).explode("answer").drop_nulls().unique().sort(pl.all())
 
 
+def lifted_in(events: pl.DataFrame) -> pl.DataFrame:
+    """As `lifted`, of events (user_id, item_id, timestamp, event_type), whose last words count; sorted.
+
+    Where events have no type, nobody has blocked a thing.
+    """
+    if "event_type" not in events.columns:
+        return pl.DataFrame(schema={"user_id": pl.String, "item_id": pl.String})
+    about = pl.col("event_type").is_in([explicit.BLOCK, explicit.UNBLOCK]) & pl.col("item_id").is_not_null()
+    pair, blocked = ["user_id", "item_id"], pl.col("event_type") == explicit.BLOCK
+    said = events.filter(about).sort("timestamp", blocked)  # of words at one instant a block wins
+    last = said.group_by(pair).agg(blocked.last().alias("on"))
+    return last.filter(~pl.col("on")).select(pair).sort(pair)
+
+
 def lifted(rows: pl.DataFrame) -> pl.DataFrame:
     """user_id, item_id: items that were blocked, and whose block was taken back since."""
     off = blocks(rows).filter(~pl.col("on") & pl.col("key").str.starts_with(ITEM))

@@ -9,10 +9,17 @@ import polars as pl
 import pytest
 from shop import N_ITEMS, START, add, add_items, clicks, user
 
+from persona_cli.evaluation import rivals
 from persona_cli.evaluation.contenders import recipes
 from persona_cli.evaluation.exams import by_split
 from persona_cli.evaluation.sitting import sit
-from persona_cli.profiles.history import signal_events
+from persona_cli.feedback import candidates
+from persona_cli.feedback.holding import held
+from persona_cli.feedback.training import train
+from persona_cli.models.gram_store import update
+from persona_cli.models.interactions import interactions_of
+from persona_cli.models.preparing import prepare
+from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.context import audience
@@ -200,3 +207,94 @@ def test_an_exam_hides_what_was_blocked_before_its_cut_and_not_what_was_blocked_
         assert early not in even["user_id"]
         assert late in even["user_id"]
     assert early in lists["user_id"]
+
+
+def even_of(lists: pl.DataFrame) -> set[str]:
+    """Users whose lists hold an even item."""
+    return set(lists.filter(pl.col("item_id").str.slice(1).cast(pl.Int64) % 2 == 0)["user_id"])
+
+
+def made_in(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[pl.DataFrame]:
+    """All lists that the module makes from now on."""
+    made: list[pl.DataFrame] = []
+    rank = module.rank
+
+    def kept(*given: Any, **more: Any) -> pl.DataFrame:
+        made.append(rank(*given, **more))
+        return made[-1]
+
+    monkeypatch.setattr(module, "rank", kept)
+    return made
+
+
+def test_models_that_are_compared_show_nothing_that_was_blocked_before_the_cut(
+    described: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, late = user(2), user(4)
+    said = {"event_type": "block", "target": "tag:even"}
+    add(described, [{"user_id": early, "timestamp": START, **said}, {"user_id": late, "timestamp": LATER, **said}])
+    sync(described)
+    made = made_in(candidates, monkeypatch)
+    train(described, ["knn", "ease"])
+    of_training = len(made)
+    assert of_training >= 3, "popular, and layered around each"
+    held(described, "r", cuts=1, time_limit=1.0)
+    assert len(made) > of_training
+    for lists in made:
+        assert early in lists["user_id"] and early not in even_of(lists)
+        assert late in even_of(lists)
+
+
+def test_two_models_side_by_side_show_nothing_that_is_blocked_and_what_was_unblocked(
+    described: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = next(item for item, _ in listed(described, user(4)))
+    tell(described, "block", "tag:even")
+    tell(described, "block", "tag:even", who=user(2))
+    tell(described, "unblock", "tag:even", who=user(2), days=1)
+    tell(described, "block", item_id=fresh, who=user(4))
+    tell(described, "unblock", item_id=fresh, who=user(4), days=1)
+    tell(described, "block", item_id=fresh, who=user(6))
+    made = made_in(rivals, monkeypatch)
+    rivals.rivalry(described, "knn", "ease", "ndcg@20")
+    for lists in made:
+        if lists["user_id"].n_unique() == 80:  # the others are of a warm-up
+            assert ME in lists["user_id"] and ME not in even_of(lists)
+            assert user(2) in even_of(lists)
+            shown = set(lists.filter(pl.col("item_id") == fresh)["user_id"])
+            assert user(4) in shown and user(6) not in shown
+    assert sum(lists["user_id"].n_unique() == 80 for lists in made) == 2
+
+
+def test_what_is_learned_of_an_item_that_was_unblocked_is_as_if_it_had_never_been_blocked(home: Home) -> None:
+    item, last = clicks(0)[0], START + timedelta(weeks=11, hours=2)  # the day of the last click: nothing fades anew
+
+    def learned() -> str:
+        events = signal_events(home).collect()
+        digest = update(home, interactions_of(events, home.settings, history(home)), home.settings).gram.digest()
+        for seed in range(3):
+            mixed = events.sample(fraction=1.0, shuffle=True, seed=seed)
+            assert prepare(mixed, home.settings, LATER).gram.digest() == digest
+        return digest
+
+    def say(kind: str, minutes: int) -> None:
+        about = {"user_id": ME, "item_id": item, "timestamp": last + timedelta(minutes=minutes)}
+        add(home, [{**about, "event_type": kind}])
+        sync(home)
+
+    before = learned()
+    say("block", 0)
+    blocked = learned()
+    assert blocked != before
+    say("unblock", 0)
+    assert learned() == blocked, "of words at one instant the block counts"
+    say("unblock", 2)
+    assert learned() == before
+    say("block", 1)  # heard of late
+    assert learned() == before
+    assert (
+        prepare(signal_events(home, last + timedelta(minutes=2)).collect(), home.settings, LATER).gram.digest()
+        == blocked
+    )
+    say("block", 3)
+    assert learned() == blocked
