@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import typer
 
+from persona_cli.cli import pseudonyms
 from persona_cli.cli.common import group
 
 
 def register(app: typer.Typer) -> None:
-    group(app, "privacy", "What protects the people in the data.", panel="Privacy")
+    privacy = group(app, "privacy", "What protects the people in the data.", panel="Privacy")
+    pseudonyms.register(privacy)

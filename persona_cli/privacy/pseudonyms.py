@@ -85,6 +85,8 @@ class Places:
     def at(self, path: tuple[str, ...]) -> Place | None:
         """What kind of id stands at a path; None: none."""
         if path not in self._known:
+            if len(self._known) >= _REMEMBERED:  # objects whose keys are data
+                self._known.clear()
             self._known[path] = self._find(path)
         return self._known[path]
 
