@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -14,15 +13,12 @@ from persona_cli.errors import MissingInput, UsageError
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "events.csv").write_text(
+def here(elsewhere: Path) -> Path:
+    (elsewhere / "events.csv").write_text(
         "user_id,event_type,item_id,timestamp\nu1,click,a,2026-01-05T10:00:00Z\nu2,view,b,2026-02-05T10:00:00Z\nu1,,a,\n"
     )
-    (tmp_path / "items.csv").write_text("item_id,title,valid_from\na,Old,2026-01-01\na,New,2026-02-01\n")
-    return tmp_path
+    (elsewhere / "items.csv").write_text("item_id,title,valid_from\na,Old,2026-01-01\na,New,2026-02-01\n")
+    return elsewhere
 
 
 def test_a_named_workspace_must_be_there_an_unnamed_one_may_be_made(here: Path) -> None:

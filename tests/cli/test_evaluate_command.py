@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,12 @@ import pytest
 
 from persona_cli.cli.main import run
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """30 users with a film a day: evens like even films, odds odd ones; twelve days."""
-    lines = []
-    for user in range(30):
-        for day in range(12):
-            film = 2 * ((7 * user + 3 * day) % 20) + user % 2
-            event = {"user_id": f"u{user:02d}", "event_type": "click", "item_id": f"f{film:02d}"}
-            lines.append(json.dumps({**event, "timestamp": f"2026-01-{day + 1:02d}T{user % 24:02d}:00:00Z"}))
-    (tmp_path / "events.jsonl").write_text("\n".join(lines) + "\n")
-    assert run(["init", "w"]) == 0
-    assert run(["ingest", "-w", "w", "events.jsonl"]) == 0
-    capsys.readouterr()
-    return tmp_path / "w"
+def workspace(films: Callable[[int], Path]) -> Path:
+    return films(30)
 
 
 def answered(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:

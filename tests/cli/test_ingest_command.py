@@ -19,13 +19,10 @@ EVENT = {"user_id": "u1", "event_type": "click", "item_id": "i1", "timestamp": "
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def here(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with open(os.devnull) as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
-        yield tmp_path
+        yield elsewhere
 
 
 def write(name: str, *records: dict[str, Any] | str) -> str:

@@ -39,12 +39,9 @@ main.main()
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def apart(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No workspace but those a test makes."""
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # also where it is not installed
-    monkeypatch.chdir(tmp_path)
 
 
 def persona(*args: object, **more: object) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import polars as pl
@@ -32,16 +31,13 @@ def ingest(path: Path, rows: list[dict[str, str]], *more: str) -> None:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Home:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def shop(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Home:
     assert run(["init", "--quiet", "shop"]) == 0
-    ingest(tmp_path / "items.jsonl", ITEMS, "--kind", "items")
-    ingest(tmp_path / "events.jsonl", [{**row, "context": {"device": "mobile"}} for row in EVENTS])  # type: ignore[dict-item]
-    monkeypatch.setenv("PERSONA_WORKSPACE", str(tmp_path / "shop"))
+    ingest(elsewhere / "items.jsonl", ITEMS, "--kind", "items")
+    ingest(elsewhere / "events.jsonl", [{**row, "context": {"device": "mobile"}} for row in EVENTS])  # type: ignore[dict-item]
+    monkeypatch.setenv("PERSONA_WORKSPACE", str(elsewhere / "shop"))
     capsys.readouterr()
-    return open_home(tmp_path / "shop")
+    return open_home(elsewhere / "shop")
 
 
 def test_show_is_a_page_that_no_terminal_misreads(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,20 +16,17 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def workspace(elsewhere: Path) -> Path:
     rng = np.random.default_rng(0)
     rows = [
         {"user_id": f"u{user:03d}", "event_type": "call", "timestamp": (START + timedelta(days=float(day))).isoformat()}
         for user in range(200)
         for day in rng.uniform(0, rng.uniform(20, 120), rng.integers(2, 25))
     ]
-    pl.DataFrame(rows).write_ndjson(tmp_path / "events.jsonl")
+    pl.DataFrame(rows).write_ndjson(elsewhere / "events.jsonl")
     assert run(["init"]) == 0
     assert run(["ingest", "events.jsonl"]) == 0
-    return tmp_path
+    return elsewhere
 
 
 def test_trained_and_scored(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

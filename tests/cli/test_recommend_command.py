@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -36,13 +35,10 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def workspace(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
+def workspace(made_once: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(made_once, tmp_path / "persona-workspace")
-    return tmp_path / "persona-workspace"
+    shutil.copytree(made_once, elsewhere / "persona-workspace")
+    return elsewhere / "persona-workspace"
 
 
 def out(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -34,16 +33,13 @@ def lines() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def shop(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
     assert run(["init", "--quiet", "shop"]) == 0
-    (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines()))
+    (elsewhere / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines()))
     assert run(["ingest", "--quiet", "-w", "shop", "events.jsonl"]) == 0
     monkeypatch.setenv("PERSONA_WORKSPACE", "shop")
     capsys.readouterr()
-    return tmp_path / "shop"
+    return elsewhere / "shop"
 
 
 def asked(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

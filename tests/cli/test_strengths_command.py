@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,11 +21,8 @@ TABLE = "[signals.strengths]\nview = 1\nadd_to_cart = 0.1\npurchase = 5\n"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Users of eight tastes put into the cart and buy what they like, and view whatever there is."""
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("persona_cli.feedback.strengths.GRID", (0.0, 0.1, 1.0))
     monkeypatch.setattr("persona_cli.feedback.strengths.HALF_LIVES", ())
     draws = np.random.default_rng(0)
@@ -38,9 +34,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 moment = (START + timedelta(days=float(day))).isoformat()
                 rows.append((f"u{user:03d}", kind, f"i{item:03d}", moment))
     columns = ["user_id", "event_type", "item_id", "timestamp"]
-    pl.DataFrame(rows, schema=columns, orient="row").write_ndjson(tmp_path / "events.jsonl")
+    pl.DataFrame(rows, schema=columns, orient="row").write_ndjson(elsewhere / "events.jsonl")
     assert run(["init"]) == 0
-    settings = tmp_path / "persona-workspace" / "persona.toml"
+    settings = elsewhere / "persona-workspace" / "persona.toml"
     text = settings.read_text()
     settings.write_text(text[: text.index("[signals.strengths]")] + TABLE)
     assert run(["ingest", "events.jsonl"]) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,8 @@ TRAINED = [name for name in PORTFOLIO if lacking(name, None) is None]
 
 
 @pytest.fixture(autouse=True)
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return shop(tmp_path / "persona-workspace").root
+def workspace(elsewhere: Path) -> Path:
+    return shop(elsewhere / "persona-workspace").root
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from persona_cli.workspace.plugins import plugin_models
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 Installer = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def example() -> dict[str, str]:
@@ -64,27 +65,9 @@ def together(install: Installer) -> Path:
     return install(project["name"], f"{name} = {value}", {"persona_together.py": files["persona_together.py"]})
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
-def workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """60 users with a film a day: evens like even films, odds odd ones; twelve days."""
-    lines = []
-    for user in range(60):
-        for day in range(12):
-            film = 2 * ((7 * user + 3 * day) % 20) + user % 2
-            event = {"user_id": f"u{user:02d}", "event_type": "click", "item_id": f"f{film:02d}"}
-            lines.append(json.dumps({**event, "timestamp": f"2026-01-{day + 1:02d}T{user % 24:02d}:00:00Z"}))
-    (tmp_path / "events.jsonl").write_text("\n".join(lines) + "\n")
-    assert run(["init", "w"]) == 0
-    assert run(["ingest", "-w", "w", "events.jsonl"]) == 0
-    capsys.readouterr()
-    return tmp_path / "w"
+def workspace(films: Callable[[int], Path]) -> Path:
+    return films(60)
 
 
 def answered(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:
@@ -125,7 +108,7 @@ def test_it_is_trained_served_and_evaluated_by_its_name(
     manifest = json.loads((workspace / "models" / "together" / "1" / "manifest.json").read_text())
     assert manifest["settings"] == {"shrinkage": 2} and manifest["recipe"]["model.together.shrinkage"] == 2
     assert manifest["distribution"] == "persona-together 1.0"
-    out, _ = answered(capsys, "recommend", "--user", "u01", "--top", "3", "--format", "jsonl")
+    out, _ = answered(capsys, "recommend", "--user", "u01", "--top", "3", "--include-holdout", "--format", "jsonl")
     assert all(int(item["item_id"][1:]) % 2 == 1 for item in json.loads(out)["items"])
     out, _ = answered(capsys, "evaluate", "--model", "together", "--model", "knn", "--k", "5", "--json")
     entries = {entry["model"]: entry for entry in json.loads(out)["models"]}

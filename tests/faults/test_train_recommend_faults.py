@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -39,13 +38,10 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
+def home(made_once: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(made_once, tmp_path / "persona-workspace")
-    return open_home(tmp_path / "persona-workspace")
+    shutil.copytree(made_once, elsewhere / "persona-workspace")
+    return open_home(elsewhere / "persona-workspace")
 
 
 def started(*words: str, **more: object) -> subprocess.Popen[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from persona_cli.workspace.home import Home
 
 
 @pytest.fixture
-def make_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Home]:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
+def make_home(tmp_path_factory: pytest.TempPathFactory, no_variables: None) -> Callable[[], Home]:
     return lambda: with_settings(homes.create(tmp_path_factory.mktemp("workspace")), profiles__buckets=3)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,10 +13,8 @@ from persona_cli.workspace.home import Home, open_home
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PERSONA_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def apart(elsewhere: Path) -> None:
+    """Every test is in a folder of its own."""
 
 
 @pytest.fixture(scope="session")
