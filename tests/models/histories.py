@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 from hypothesis import strategies as st
+from scipy import sparse
 
 from persona_cli.models.base import Histories, Training
 from persona_cli.models.gram import build_gram
-from persona_cli.models.interactions import Interactions, interactions, rows_for
+from persona_cli.models.interactions import Interactions, interactions, rows_for, seen_for
+from persona_cli.models.wishes import Wishes
 from persona_cli.workspace.settings import Settings, load
 
 DEFAULTS = load(None, {})
@@ -83,3 +86,21 @@ def histories(made: Interactions, vocabulary: pl.Series, settings: Settings = DE
 def dense_gram(rows: np.ndarray) -> np.ndarray:
     """Σ q qᵀ in Python's own integers (n_items, n_items)."""
     return (rows.astype(object).T @ rows.astype(object)).astype(object)
+
+
+@dataclass(frozen=True)
+class Everyone:
+    """All users of a matrix, to be given lists; `wishes` are what they said."""
+
+    matrix: Interactions
+    wishes: Wishes | None = None
+
+    @property
+    def users(self) -> pl.Series:
+        return self.matrix.users
+
+    def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
+        return histories(self.matrix, vocabulary, settings)
+
+    def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
+        return seen_for(self.matrix, vocabulary)

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 import pytest
-from histories import DEFAULTS, Entry, entries, histories, liked, training
+from histories import DEFAULTS, Entry, Everyone, entries, liked, training
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse
 
-from persona_cli.models.base import Histories, Interactions, Model
+from persona_cli.models.base import Histories, Model
 from persona_cli.models.ease import Ease
-from persona_cli.models.interactions import seen_for
 from persona_cli.models.knn import Knn
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranking import rank
-from persona_cli.workspace.settings import Settings
-
-
-@dataclass(frozen=True)
-class Everyone:
-    matrix: Interactions
-
-    @property
-    def users(self) -> pl.Series:
-        return self.matrix.users
-
-    def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
-        return histories(self.matrix, vocabulary, settings)
-
-    def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
-        return seen_for(self.matrix, vocabulary)
 
 
 def sparse_world(n_users: int = 150, n_items: int = 60) -> list[Entry]:

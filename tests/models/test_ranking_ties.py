@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,11 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import polars as pl
 import pytest
-from histories import DEFAULTS, histories, liked, training
+from histories import DEFAULTS, Everyone, liked, training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from scipy import sparse
 
 from persona_cli.evaluation.coded import coded_lists, coded_pairs
 from persona_cli.evaluation.entries import scores_of
@@ -22,27 +20,10 @@ from persona_cli.evaluation.hits import hits_of
 from persona_cli.evaluation.ties import ndcg_ties
 from persona_cli.models.base import Histories, Interactions, Model, Training
 from persona_cli.models.ease import Ease
-from persona_cli.models.interactions import seen_for
 from persona_cli.models.knn import Knn
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranking import rank, ranked_with_ties
-from persona_cli.workspace.settings import Settings
-
-
-@dataclass(frozen=True)
-class Everyone:
-    matrix: Interactions
-
-    @property
-    def users(self) -> pl.Series:
-        return self.matrix.users
-
-    def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
-        return histories(self.matrix, vocabulary, settings)
-
-    def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
-        return seen_for(self.matrix, vocabulary)
 
 
 class Levels:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from histories import histories, liked, training
+from histories import Everyone, histories, liked, training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from persona_cli.models.base import Histories, Interactions
-from persona_cli.models.interactions import seen_for
+from persona_cli.models.base import Histories
 from persona_cli.models.knn import Knn
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranking import rank
 from persona_cli.models.wishes import Wishes
-from persona_cli.workspace.settings import Settings, load
+from persona_cli.workspace.settings import load
 
 SETTINGS = load(None, {})
 WORLD = training(liked([(u, i) for u in range(24) for i in range(18) if (u + i * i) % 3 != 0]))
@@ -31,22 +29,6 @@ MODELS: dict[str, Any] = {
     "knn": Knn(4).fit(WORLD),
     "layered": Layered(Popular(), Knn(4), 4.0).fit(WORLD),
 }
-
-
-@dataclass(frozen=True)
-class Speakers:
-    matrix: Interactions
-    wishes: Wishes | None
-
-    @property
-    def users(self) -> pl.Series:
-        return self.matrix.users
-
-    def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
-        return histories(self.matrix, vocabulary, settings)
-
-    def excluded(self, vocabulary: pl.Series) -> sparse.csr_array:
-        return seen_for(self.matrix, vocabulary)
 
 
 def frame(rows: list[Any], *names: str) -> pl.DataFrame:
@@ -114,7 +96,7 @@ def test_what_is_blocked_is_in_no_list_whatever_the_catalogue(
     blocked: Any, less: Any, named: Any, members: Any, name: str, filled: bool, block: int
 ) -> None:
     said = wishes(N, blocked, less, named, members)
-    who = Speakers(WORLD.interactions, said)
+    who = Everyone(WORLD.interactions, said)
     fill = MODELS["popular"] if filled and name == "knn" else None
     lists = rank(MODELS[name], who, 18, SETTINGS, fill=fill, block=block)
     of = {key: {item for topic, item in members if topic == key} for key in TOPICS}
@@ -122,7 +104,7 @@ def test_what_is_blocked_is_in_no_list_whatever_the_catalogue(
     place = {user: number for number, user in enumerate(who.users)}
     shown = {(place[user], item) for user, item in lists.select("user_id", "item_id").rows()}
     assert not shown & gone
-    plain = rank(MODELS[name], Speakers(WORLD.interactions, None), 18, SETTINGS, fill=fill)
+    plain = rank(MODELS[name], Everyone(WORLD.interactions, None), 18, SETTINGS, fill=fill)
     before = {(place[user], item) for user, item in plain.select("user_id", "item_id").rows()}
     assert shown == before - gone, "and nothing else is missing"
     silent = sorted(set(range(N)) - {user for user, *_ in (*blocked, *less, *named)})
