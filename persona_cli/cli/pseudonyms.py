@@ -21,6 +21,7 @@ from persona_cli.cli.common import (
     out_stream,
     printable,
     say,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -243,6 +244,8 @@ def _report(done: Done, out: Path | None) -> None:
     replaced = ", ".join(f"{count:,} {name}" for name, count in sorted(done.replaced.items())) or "nothing"
     say(f"{out or 'stdout'}: {done.rows:,} records; key {done.manifest['key']}, domain {done.manifest['domain']}")
     say(f"replaced: {replaced}")
+    if done.bare:
+        warn("the field 'id' was left as it is; if it names people, add --column id, if not, --keep id")
     if done.unknown:
         say(f"left out: {done.unknown:,} records of ids that were not given")
     if done.unicity is not None:

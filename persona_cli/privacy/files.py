@@ -25,7 +25,7 @@ from persona_cli.errors import BadData, MissingInput, Refused, UsageError
 from persona_cli.events import parquet, tabular
 from persona_cli.events.judge import ASCII_BLANK, Rejected, json_text, parse_json
 from persona_cli.events.opening import Block, Damage, Input, Lines, format_of
-from persona_cli.privacy.replacing import ITEMS, PEOPLE, Replacing, type_of
+from persona_cli.privacy.replacing import BARE, ITEMS, PEOPLE, Replacing, type_of
 from persona_cli.privacy.unicity import Pairs
 
 # The defaults of ingest.max_line_mb and ingest.max_expansion: no workspace is needed here.
@@ -192,6 +192,7 @@ def _tables(source: Input, replacing: Replacing, counts: Counts) -> Iterator[byt
     names, pieces = tabular.header(_pieces(source), source.name, separator, _MAX_LINE)
     tabular.no_name_twice(names, source.name)
     paths = [tuple(name.split(".")) for name in names]
+    replacing.bare = BARE in names
     ids = [number for number, path in enumerate(paths) if replacing.places.at(path) is not None or path == ("props",)]
     people = [names.index(name) for name in PEOPLE if name in names]
     items = [names.index(name) for name in ITEMS if name in names]
@@ -234,6 +235,7 @@ def _records(pieces: Iterator[Block | Damage], separator: str) -> Iterator[tabul
 def _parquet(source: Input, out: IO[bytes], replacing: Replacing, counts: Counts, unwritten: bool) -> None:
     file = parquet.open_file(source)
     before = file.schema_arrow
+    replacing.bare = BARE in before.names
     fields = [field.with_type(type_of(replacing.places, field.type, (field.name,))) for field in before]
     schema = pa.schema([field.remove_metadata() for field in fields])
     writer = None if unwritten else pq.ParquetWriter(out, schema, compression="zstd")

@@ -22,7 +22,7 @@ from persona_cli.errors import CannotWrite, MissingInput, Refused, UsageError
 from persona_cli.privacy import files, shared_workspace
 from persona_cli.privacy.keys import Key, subkey
 from persona_cli.privacy.pseudonyms import DIGITS, SCHEME, Places, Rename, pseudonyms, recorder, remap, remapped
-from persona_cli.privacy.replacing import Replacing
+from persona_cli.privacy.replacing import BARE, Replacing
 from persona_cli.privacy.unicity import Pairs, Unicity, unicity
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import SETTINGS_FILE, Home, open_home
@@ -82,6 +82,8 @@ class Done:
     replaced: dict[str, int]
     unicity: Unicity | None
     manifest: dict[str, Any]
+    bare: bool = False
+    """Whether a field `id` was left as it is, since its name does not say whose id it is."""
 
 
 def pseudonymize_file(
@@ -115,7 +117,8 @@ def pseudonymize_file(
     if out is not None:
         manifest["sha256"] = digest
         artifacts.write_text(Path(f"{out}.manifest.json"), json.dumps(manifest, indent=2) + "\n")
-    return Done(counts.rows, counts.unknown, replacing.replaced, found, manifest)
+    bare = replacing.bare and places.at((BARE,)) is None and BARE not in places.keep
+    return Done(counts.rows, counts.unknown, replacing.replaced, found, manifest, bare)
 
 
 def pseudonymize_workspace(

@@ -20,7 +20,7 @@ from persona_cli.events.schema import EVENTS
 from persona_cli.privacy.pseudonyms import Places, Rename
 from persona_cli.privacy.unicity import Pairs
 
-PROPS = "props"
+PROPS, BARE = "props", "id"
 _ROWS = {spec.name: (spec.name, *spec.aliases) for spec in EVENTS}
 PEOPLE = (*_ROWS["user_id"], *_ROWS["anon_id"])
 ITEMS = _ROWS["item_id"]
@@ -37,6 +37,8 @@ class Replacing:
     """Dotted path (`a.*.z` for longer ones) → ids replaced."""
     unknown: bool = False
     """Whether the last record had an id for which there is nothing to put in its place."""
+    bare: bool = False
+    """Whether records have a field `id` of which nobody said whose it is: it is left alone."""
     _numbers: bool = False
 
     def record(self, record: dict[str, Any]) -> None:
@@ -44,6 +46,7 @@ class Replacing:
         self.unknown = self._numbers = False
         if self.pairs is not None:
             self._pair(record)
+        self.bare = self.bare or BARE in record
         self._object(record, ())
 
     def line(self, line: bytes) -> str:

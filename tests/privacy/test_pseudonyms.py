@@ -173,6 +173,17 @@ def test_places_of_ids_can_be_added_and_kept(tmp_path: Path) -> None:
         places(["a"], ["a"])
 
 
+def test_a_field_of_which_the_name_does_not_say_whose_id_it_is_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id":5,"account_id":"a"}\n')
+    (tmp_path / "in.csv").write_text("id,account_id\n5,a\n")
+    pq.write_table(pa.table({"id": [5], "account_id": ["a"]}), tmp_path / "in.parquet")
+    for name in ("in.jsonl", "in.csv", "in.parquet"):
+        out = tmp_path / name.replace("in", "out")
+        assert run(tmp_path / name, out).bare
+        assert not run(tmp_path / name, out, places(["id"])).bare
+        assert not run(tmp_path / name, out, places([], ["id"])).bare
+
+
 @pytest.mark.parametrize(
     ("name", "content", "kind", "words"),
     [
