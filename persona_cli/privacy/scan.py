@@ -17,10 +17,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import polars as pl
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from persona_cli.errors import MissingInput
 from persona_cli.events import opening, reading
+from persona_cli.events.batch import Batch
 from persona_cli.events.dialects import choose
 from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.schema import FIELDS, KEY, Kind
@@ -258,10 +260,12 @@ def scan_files(
     rules = DoorRules.of(home.settings)
     whole = True
     for source in opening.find(inputs):
-        read = 0
+        read, enough = 0, False
         batches = reading.batches(source, kind, maps, home.settings, latest_us, choice=choice)
         try:
             for batch in batches:
+                if sample is not None and read + batch.read > sample:
+                    batch, enough = _first(batch, sample - read), True
                 rows = pl.DataFrame(pl.from_arrow(admit(batch.rows, kind, rules).rows))
                 names = [name for name in (*_TABLES[kind], "props") if name in rows.columns]
                 if rows.height:
@@ -272,15 +276,23 @@ def scan_files(
                 if batch.rejects:
                     scanner.add("quarantine", pl.DataFrame({"raw": [reject.raw for reject in batch.rejects]}))
                 read += batch.read
-                if sample is not None and read >= sample:
-                    whole = False
+                if enough:
                     break
+            whole = whole and not enough
         finally:
             batches.close()  # type: ignore[attr-defined]
     if not scanner.rows:
         raise MissingInput("nothing to scan: the files hold no record", "name files that hold events, or --kind items")
     of = {name: rows if whole else None for name, rows in scanner.rows.items()}
     return Scanned(scanner.rows, of, scanner.findings(min_share, stored=False, collect=_can_collect()))
+
+
+def _first(batch: Batch, records: int) -> Batch:
+    """The first so many records of a batch, by their lines."""
+    lines = sorted([*batch.rows["line"].to_pylist(), *(reject.line for reject in batch.rejects)])
+    last = lines[min(records, len(lines)) - 1] if records and lines else -1
+    rows = batch.rows.filter(pc.less_equal(batch.rows["line"], last))
+    return Batch(rows, [reject for reject in batch.rejects if reject.line <= last], records, 0, about=batch.about)
 
 
 def _can_collect() -> bool:
