@@ -6,7 +6,6 @@ python docs/generate_cli.py --check    exit 10 if it is out of date
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from written import write
 
 from persona_cli.cli.help import EVERYWHERE, PANELS, page
 from persona_cli.cli.main import app
@@ -63,20 +63,5 @@ def reference() -> str:
     return "".join(parts)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    made = reference()
-    if check:
-        current = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-        if current != made:
-            sys.stderr.write(f"{TARGET} is out of date\n\nhint: make docs\n")
-            return 10
-        return 0
-    TARGET.write_text(made, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write(__doc__, TARGET, lambda _: reference()))

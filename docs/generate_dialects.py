@@ -6,10 +6,11 @@ python docs/generate_dialects.py --check    exit 10 if they are out of date
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from written import write
 
 from persona_cli.events.dialects import built_in
 from persona_cli.events.dialects.dialect import Dialect
@@ -65,20 +66,5 @@ def page(current: str, made: str) -> str:
     return f"{before}{BEGIN}{made}\n{END}{after}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    current = TARGET.read_text(encoding="utf-8")
-    made = page(current, reference(built_in()))
-    if check:
-        if current != made:
-            sys.stderr.write(f"{TARGET} is out of date\n\nhint: make docs\n")
-            return 10
-        return 0
-    TARGET.write_text(made, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write(__doc__, TARGET, lambda current: page(current, reference(built_in()))))

@@ -6,10 +6,11 @@ python docs/generate_metrics.py --check    exit 10 if it is out of date
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from written import write
 
 from persona_cli.evaluation.beyond import BEYOND
 from persona_cli.evaluation.metric import Metric
@@ -91,20 +92,5 @@ def anchor(title: str) -> str:
     return "".join(sign for sign in title.lower().replace(" ", "-") if sign.isalnum() or sign in "_-")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    made = reference(METRICS)
-    if check:
-        current = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-        if current != made:
-            sys.stderr.write(f"{TARGET} is out of date\n\nhint: make docs\n")
-            return 10
-        return 0
-    TARGET.write_text(made, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write(__doc__, TARGET, lambda _: reference(METRICS)))

@@ -15,7 +15,7 @@ from scipy import sparse
 from persona_cli.evaluation.exams import Exam
 from persona_cli.events.catalogue import described
 from persona_cli.models.base import Histories, Interactions
-from persona_cli.models.interactions import dislikes_for, rows_for, times_for
+from persona_cli.models.interactions import contexts, dislikes_for, rows_for, times_for
 from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
 from persona_cli.models.wishes import Wishes, wishes_of
 from persona_cli.profiles import preferences
@@ -111,13 +111,3 @@ def searches(events: pl.DataFrame, users: pl.Series) -> pl.Series | None:
     if "query" not in events.columns or events["query"].null_count() == events.height:
         return None
     return recent_queries(events, users)
-
-
-def contexts(events: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
-    """device and country of each user's latest event that has one; of simultaneous ones the name that sorts last."""
-    found = users.to_frame("user_id")
-    for name in ("device", "country"):
-        given = events.filter(pl.col(name).is_not_null())
-        latest = given.group_by("user_id").agg(pl.col(name).sort_by("timestamp", name).last())
-        found = found.join(latest, on="user_id", how="left", maintain_order="left")
-    return found.select("device", "country")

@@ -11,10 +11,10 @@ from datetime import timedelta
 
 import polars as pl
 
-from persona_cli.evaluation.asking import contexts
 from persona_cli.evaluation.exams import Exam
 from persona_cli.events.catalogue import current
 from persona_cli.events.schema import KEY, Kind
+from persona_cli.models.interactions import contexts
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings

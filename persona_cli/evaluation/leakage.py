@@ -17,10 +17,10 @@ from typing import Literal
 import polars as pl
 
 from persona_cli.evaluation import leakage_attributes, leakage_repeats, leakage_signs
-from persona_cli.evaluation.asking import contexts
 from persona_cli.evaluation.baselines import NAMES
 from persona_cli.evaluation.exams import Exam
 from persona_cli.models.base import Interactions
+from persona_cli.models.interactions import contexts
 
 Status = Literal["ok", "leak", "skipped"]
 PAST, PROFILE, DUPLICATES = "train is past", "target in profile", "duplicates across the cut"

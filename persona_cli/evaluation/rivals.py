@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation import exams, segments
-from persona_cli.evaluation.asking import Asked, contexts, searches, still_barred
+from persona_cli.evaluation.asking import Asked, searches, still_barred
 from persona_cli.evaluation.attributes import attributes
 from persona_cli.evaluation.beyond import Background, beyond
 from persona_cli.evaluation.coded import coded_lists, coded_pairs
@@ -43,7 +43,7 @@ from persona_cli.events.catalogue import unavailable
 from persona_cli.models import registry
 from persona_cli.models.base import Interactions, reads_order
 from persona_cli.models.gram import empty
-from persona_cli.models.interactions import interactions_of, with_times
+from persona_cli.models.interactions import contexts, interactions_of, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared

@@ -64,6 +64,16 @@ def interactions_of(events: pl.DataFrame, settings: Settings, history: pl.DataFr
     return interactions(folded, settings, lifted=lifted_in(events))
 
 
+def contexts(events: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
+    """device and country of each user's latest event that has one; of simultaneous ones the name that sorts last."""
+    found = users.to_frame("user_id")
+    for name in ("device", "country"):
+        given = events.filter(pl.col(name).is_not_null())
+        latest = given.group_by("user_id").agg(pl.col(name).sort_by("timestamp", name).last())
+        found = found.join(latest, on="user_id", how="left", maintain_order="left")
+    return found.select("device", "country")
+
+
 def rows_for(interactions: Interactions, vocabulary: pl.Series, settings: Settings) -> sparse.csr_array:
     """Strengths clipped to [0, model.gram.cap] over a model's vocabulary (n_users, n_vocabulary); others dropped."""
     return _clipped(interactions.strengths, interactions.items, vocabulary, settings)

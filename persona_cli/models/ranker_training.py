@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from persona_cli.models.base import Floats, Histories, Training
 from persona_cli.models.examination import looks, position_exponent
-from persona_cli.models.interactions import dislikes_for, rows_for, seen_for, times_for
+from persona_cli.models.interactions import contexts, dislikes_for, rows_for, seen_for, times_for
 from persona_cli.models.pair_features import Candidates
 from persona_cli.models.preparing import prepare
 from persona_cli.models.trees import Trees, from_scikit_learn
@@ -192,7 +192,7 @@ def histories_of(given: Lesson, rows: NDArray[np.int64], items: pl.Series) -> Hi
     return Histories(
         rows_for(known, items, settings)[rows],
         known.events[rows],
-        _contexts(events, users),
+        contexts(events, users),
         None if timed is None else timed[rows],
         None if disliked is None else disliked[rows],
         recent_queries(events, users) if "query" in events.columns else None,
@@ -343,13 +343,3 @@ def _divided(events: pl.DataFrame) -> tuple[datetime | None, pl.DataFrame, pl.Da
     )
     later = (pl.col("n") > 1) & (pl.col("rank") >= pl.col("n") - (pl.col("n") * LATER).floor().clip(1))
     return None, ordered.filter(~later).drop("rank", "n"), ordered.filter(later).drop("rank", "n")
-
-
-def _contexts(events: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
-    """device and country of each user's latest event that has one (n_users)."""
-    found = users.to_frame("user_id")
-    for name in ("device", "country"):
-        given = events.filter(pl.col(name).is_not_null())
-        latest = given.group_by("user_id").agg(pl.col(name).sort_by("timestamp", name).last())
-        found = found.join(latest, on="user_id", how="left", maintain_order="left")
-    return found.select("device", "country")

@@ -11,6 +11,7 @@ time (an instant, microseconds, UTC; a naive time is read as UTC, a date as its 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -23,6 +24,14 @@ Kind = Literal["text", "whole", "number", "flag", "time"]
 Row = Mapping[str, Any]
 Shape = Literal["plain", "naive", "date"]
 """How a column of times is stored; the others are plain."""
+_COMPARED = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 class Term(Protocol):
@@ -124,15 +133,8 @@ class Comparison:
     kind: Kind = "flag"
 
     def expression(self) -> pl.Expr:
-        left, right = self.left.expression(), self.right.expression()
-        return {
-            "=": left == right,
-            "<>": left != right,
-            "<": left < right,
-            "<=": left <= right,
-            ">": left > right,
-            ">=": left >= right,
-        }[self.op]
+        found: pl.Expr = _COMPARED[self.op](self.left.expression(), self.right.expression())
+        return found
 
     def value(self, row: Row) -> Any:
         left, right = self.left.value(row), self.right.value(row)
@@ -140,14 +142,7 @@ class Comparison:
             return None
         if "number" in (self.left.kind, self.right.kind):
             left, right = float(left), float(right)
-        return {
-            "=": left == right,
-            "<>": left != right,
-            "<": left < right,
-            "<=": left <= right,
-            ">": left > right,
-            ">=": left >= right,
-        }[self.op]
+        return _COMPARED[self.op](left, right)
 
 
 @dataclass(frozen=True)

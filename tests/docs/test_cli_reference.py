@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+from scripts import DOCS, assert_current, assert_notices
 
 from persona_cli.cli.help import summary
 from persona_cli.cli.main import app
 
-DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (
     *sorted(DOCS.glob("*.md")),
     DOCS.parent / "README.md",
@@ -37,18 +35,11 @@ COMMANDS = dict(every_command(typer.main.get_command(app)))
 
 
 def test_the_reference_is_current() -> None:
-    command = [sys.executable, str(DOCS / "generate_cli.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert_current("generate_cli.py")
 
 
 def test_the_check_notices_a_reference_that_is_out_of_date(tmp_path: Path) -> None:
-    script = tmp_path / "generate_cli.py"
-    script.write_text((DOCS / "generate_cli.py").read_text())
-    (tmp_path / "cli.md").write_text((DOCS / "cli.md").read_text() + "\n")
-    command = [sys.executable, str(script), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, "hint: make docs" in done.stderr) == (10, True)
+    assert_notices(tmp_path, "generate_cli.py", "cli.md", (DOCS / "cli.md").read_text() + "\n")
 
 
 def test_every_command_has_help_an_example_and_its_place_in_the_reference() -> None:

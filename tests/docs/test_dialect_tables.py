@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from scripts import DOCS, assert_current, assert_notices
 
 from persona_cli.events.dialects.dialect import Dropped
 from persona_cli.events.dialects.own import KEYS, build
 from tests.events.speaking import hear, heard
 
-DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "events.md"
 AT = 1_709_287_200
 
 
-def check(script: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
-
-
 def test_the_tables_are_current() -> None:
-    done = check(DOCS / "generate_dialects.py")
-    assert done.returncode == 0, done.stderr
+    assert_current("generate_dialects.py")
 
 
 def test_the_check_notices_tables_that_are_out_of_date(tmp_path: Path) -> None:
-    script = tmp_path / "generate_dialects.py"
-    script.write_text((DOCS / "generate_dialects.py").read_text())
-    (tmp_path / "events.md").write_text(PAGE.read_text().replace("`messageId`", "`messageID`"))
-    done = check(script)
-    assert (done.returncode, "hint: make docs" in done.stderr) == (10, True)
+    text = PAGE.read_text().replace("`messageId`", "`messageID`")
+    assert_notices(tmp_path, "generate_dialects.py", "events.md", text)
 
 
 def blocks(language: str) -> list[str]:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import DOCS, assert_current, assert_notices
 
 from persona_cli.evaluation.metrics import METRICS
 
-DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "metrics.md"
 
 
 def test_the_reference_is_current() -> None:
-    command = [sys.executable, str(DOCS / "generate_metrics.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert_current("generate_metrics.py")
 
 
 def test_the_check_notices_a_reference_that_is_out_of_date(tmp_path: Path) -> None:
-    script = tmp_path / "generate_metrics.py"
-    script.write_text((DOCS / "generate_metrics.py").read_text())
-    (tmp_path / "metrics.md").write_text(REFERENCE.read_text().replace("log2", "ln"))
-    command = [sys.executable, str(script), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, "hint: make docs" in done.stderr) == (10, True)
+    assert_notices(tmp_path, "generate_metrics.py", "metrics.md", REFERENCE.read_text().replace("log2", "ln"))
 
 
 @pytest.mark.parametrize("name", METRICS)

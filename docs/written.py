@@ -1,0 +1,23 @@
+"""What the scripts that write a page share: they write it, or only tell whether it is what they would write."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write(about: str | None, page: Path, make: Callable[[str], str]) -> int:
+    """Write what `make` makes of the page as it stands; with --check on the command line exit with 10 if it differs."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    current = page.read_text(encoding="utf-8") if page.exists() else ""
+    made = make(current)
+    if not check:
+        page.write_text(made, encoding="utf-8")
+    elif current != made:
+        sys.stderr.write(f"{page} is out of date\n\nhint: make docs\n")
+        return 10
+    return 0
