@@ -19,11 +19,12 @@ from persona_cli.evaluation.exams import Exam
 from persona_cli.feedback.candidates import ALONE, Panel, Values
 from persona_cli.models import kinds
 from persona_cli.models.base import Interactions
-from persona_cli.models.interactions import interactions_of
+from persona_cli.models.interactions import interactions
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
 from persona_cli.profiles.history import KEY, fold_history
+from persona_cli.profiles.preferences import lifted_in
 from persona_cli.profiles.signals import THOUSANDTHS
 from persona_cli.workspace.expressions import parse_condition
 from persona_cli.workspace.settings import Settings
@@ -85,7 +86,7 @@ class Past:
         self.users = exam.users
         self.ordered = kinds.ordered(model, settings)
         self.beside, self.catalogue = beside, beside.items(exam)
-        self.history = fold_history(exam.train)
+        self.history, self.lifted = fold_history(exam.train), lifted_in(exam.train)
         keyed = (
             exam.train.lazy().filter(pl.col("item_id").is_not_null()).with_columns(day=pl.col("timestamp").dt.date())
         )
@@ -116,7 +117,7 @@ class Past:
         if point not in self.known:
             settings = self.settings.with_flags({_HALF_LIFE: point.half_life})
             strengths = np.array(point.strengths, dtype=np.int64)
-            matrix = interactions_of(self.exam.train, settings, self.history_at(point))
+            matrix = interactions(self.history_at(point), settings, lifted=self.lifted)
             digest = self._digest(matrix, strengths > 0)
             if digest not in self.found:
                 self.found[digest] = self._judged(matrix, strengths, settings)

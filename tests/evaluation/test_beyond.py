@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from shown import lists_of, pairs_of
 from sklearn.isotonic import IsotonicRegression
 
 from persona_cli.errors import BadData
@@ -28,23 +29,6 @@ from persona_cli.models.base import Interactions
 
 Wanted = dict[str, str]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-def lists_of(
-    lists: Mapping[str, str | list[str]], scores: Mapping[str, Sequence[float | None]] | None = None
-) -> pl.DataFrame:
-    rows = [
-        (user, item, rank, scores[user][rank - 1] if scores else 1.0 / rank)
-        for user, items in lists.items()
-        for rank, item in enumerate(items, start=1)
-    ]
-    schema = {"user_id": pl.String, "item_id": pl.String, "rank": pl.Int32, "score": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def pairs_of(wanted: Wanted) -> pl.DataFrame:
-    rows = [(user, item) for user, items in wanted.items() for item in items]
-    return pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String}, orient="row")
 
 
 def histories(strengths: dict[str, dict[str, float]]) -> Interactions:

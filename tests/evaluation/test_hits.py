@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shown import pairs_of
 
 from persona_cli.errors import BadData
 from persona_cli.evaluation import coded
@@ -21,11 +22,6 @@ def frame_of(lists: Lists) -> pl.DataFrame:
     """Each user's entries: item and rank."""
     rows = [(user, item, rank) for user, entries in lists.items() for item, rank in entries]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-
-
-def pairs_of(wanted: dict[str, set[str]]) -> pl.DataFrame:
-    rows = [(user, item) for user, items in wanted.items() for item in sorted(items)]
-    return pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String}, orient="row")
 
 
 # Ids that share prefixes and lengths, are empty, or differ beyond the twelve bytes that polars holds inline.

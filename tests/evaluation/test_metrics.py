@@ -9,27 +9,13 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shown import lists_of, pairs_of
 from sklearn.metrics import ndcg_score
 
 from persona_cli.errors import BadData, UsageError
 from persona_cli.evaluation import metrics
 
 NAMES = list(metrics.ACCURACY)
-
-
-def lists_of(lists: dict[str, str | list[str]], scores: dict[str, list[float | None]] | None = None) -> pl.DataFrame:
-    rows = [
-        (user, item, rank, scores[user][rank - 1] if scores else 1.0 / rank)
-        for user, items in lists.items()
-        for rank, item in enumerate(items, start=1)
-    ]
-    schema = {"user_id": pl.String, "item_id": pl.String, "rank": pl.Int32, "score": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def pairs_of(wanted: dict[str, str | list[str] | set[str]]) -> pl.DataFrame:
-    rows = [(user, item) for user, items in wanted.items() for item in items]
-    return pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String}, orient="row")
 
 
 FIVE_LISTS = lists_of({"u1": "abcde", "u2": "xaybz", "u3": "abcde", "u4": "xa"})

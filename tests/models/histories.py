@@ -88,6 +88,20 @@ def dense_gram(rows: np.ndarray) -> np.ndarray:
     return (rows.astype(object).T @ rows.astype(object)).astype(object)
 
 
+def with_signals(rows: list[tuple[str, str, datetime]], **given: pl.Expr) -> pl.DataFrame:
+    """Events (user, item, instant) as `signal_events` has them: of strength 1 and consumed, unless given."""
+    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Datetime("us", "UTC")}
+    events = pl.DataFrame(rows, schema=schema, orient="row")
+    usual = {
+        "device": pl.lit(None, dtype=pl.String),
+        "country": pl.lit(None, dtype=pl.String),
+        "strength": pl.lit(1000, dtype=pl.Int64),
+        "never": pl.lit(False),
+        "consumed": pl.lit(True),
+    }
+    return events.with_columns(**(usual | given))
+
+
 @dataclass(frozen=True)
 class Everyone:
     """All users of a matrix, to be given lists; `wishes` are what they said."""

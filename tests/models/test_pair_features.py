@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from histories import DEFAULTS
+from histories import DEFAULTS, with_signals
 
 from persona_cli.models.base import Histories, Training
 from persona_cli.models.interactions import rows_for, times_for
@@ -22,14 +22,7 @@ EVENTS = [("a", "x", 2.5), ("a", "y", 40.5), ("b", "x", 3.5), ("b", "z", 100.5),
 
 def told() -> Training:
     rows = [(user, item, NOW - timedelta(days=days)) for user, item, days in EVENTS]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Datetime("us", "UTC")}
-    events = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        device=pl.lit(None, dtype=pl.String),
-        country=pl.lit(None, dtype=pl.String),
-        strength=pl.lit(1000, dtype=pl.Int64),
-        never=pl.lit(False),
-        consumed=pl.lit(True),
-    )
+    events = with_signals(rows)
     catalogue = pl.DataFrame(
         {
             "item_id": ["w", "x", "y", "z"],

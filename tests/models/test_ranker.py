@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from histories import DEFAULTS
+from histories import DEFAULTS, with_signals
 
 from persona_cli.errors import BadSettings
 from persona_cli.models.base import Histories, Training, reads_order
@@ -45,20 +45,10 @@ def world() -> tuple[pl.DataFrame, pl.DataFrame]:
             appeal = np.where(came_out[there] <= day, np.exp(-(day - came_out[there]) / 10), 0)
             item = int(rng.choice(there, p=appeal / appeal.sum()))
             rows.setdefault((user, item), START + timedelta(days=int(day), seconds=int(rng.integers(80_000))))
-    events = pl.DataFrame(
-        {
-            "user_id": [f"u{user:03d}" for user, _ in rows],
-            "item_id": [f"i{item:03d}" for _, item in rows],
-            "timestamp": list(rows.values()),
-        },
-        schema_overrides={"timestamp": pl.Datetime("us", "UTC")},
-    ).with_columns(
+    events = with_signals(
+        [(f"u{user:03d}", f"i{item:03d}", moment) for (user, item), moment in rows.items()],
         event_type=pl.lit("click"),
         device=pl.when(pl.col("user_id") < "u080").then(pl.lit("web")),
-        country=pl.lit(None, dtype=pl.String),
-        strength=pl.lit(1000, dtype=pl.Int64),
-        never=pl.lit(False),
-        consumed=pl.lit(True),
     )
     catalogue = pl.DataFrame(
         {
@@ -231,15 +221,7 @@ def test_items_that_come_back_may_be_recommended_again() -> None:
         for user in range(120)
         for day in range(0, 60, 3)
     ]
-    schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Datetime("us", "UTC")}
-    events = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        event_type=pl.lit("play"),
-        device=pl.lit(None, dtype=pl.String),
-        country=pl.lit(None, dtype=pl.String),
-        strength=pl.lit(1000, dtype=pl.Int64),
-        never=pl.lit(False),
-        consumed=pl.lit(False),
-    )
+    events = with_signals(rows, event_type=pl.lit("play"), consumed=pl.lit(False))
     told = prepare(events, DEFAULTS, AS_OF, ordered=True)
     model = ranker().fit(told)
     assert model.settings()["repeats"] is True
