@@ -17,6 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from persona_cli.models.vocabulary import positions
+
 ITEMS = 4
 SAMPLE = 10_000
 _Z = 1.959963984540054  # 95 %
@@ -71,8 +73,9 @@ class Pairs:
 
 def matrix_of(users: pl.Series, items: pl.Series) -> sparse.csr_array:
     """Who has what (n_users, n_items), of pairs in any order, repeated or not; no nulls."""
-    rows, columns = (ids.rank("dense").to_numpy().astype(np.int64) - 1 for ids in (users, items))
-    return _binary((rows, columns), (users.n_unique(), items.n_unique()))
+    vocabularies = users.unique().sort(), items.unique().sort()
+    rows, columns = (positions(ids, vocabulary) for ids, vocabulary in zip((users, items), vocabularies, strict=True))
+    return _binary((rows, columns), (len(vocabularies[0]), len(vocabularies[1])))
 
 
 def unicity(who_has: sparse.csr_array, items: int = ITEMS, sample: int = SAMPLE, seed: int = 0) -> Unicity:
@@ -97,8 +100,8 @@ def unicity(who_has: sparse.csr_array, items: int = ITEMS, sample: int = SAMPLE,
         entries = (np.ones(picked.size, np.int8), picked.ravel(), ends)
         query = sparse.csr_array(entries, shape=(len(picked), who_has.shape[1]))
         common = sparse.csr_array(query @ holders)  # (n_block, n_users), how many of the drawn items
-        complete = np.concatenate(([0], np.cumsum(common.data == items)))
-        unique += int((np.diff(complete[common.indptr]) == 1).sum())
+        complete = np.searchsorted(common.indptr, np.flatnonzero(common.data == items), side="right")
+        unique += int((np.bincount(complete) == 1).sum())
     low, high = wilson(unique, len(chosen))
     return Unicity(items, who_has.shape[0], len(eligible), len(chosen), unique, unique / len(chosen), low, high)
 
@@ -112,11 +115,18 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def _drawn(rows: sparse.csr_array, items: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """`items` different columns of each row at random (n_rows, items)."""
-    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    order = np.lexsort((rng.random(len(row)), row))  # each row's columns, shuffled
-    firsts = rows.indptr[:-1, None] + np.arange(items)
-    return np.asarray(rows.indices[order][firsts], dtype=np.int64)
+    """`items` different columns of each row at random (n_rows, items); each row has as many.
+
+    Draws with repetition are thrown away, so that all sets are equally likely.
+    """
+    degrees = np.diff(rows.indptr)
+    places = np.empty((len(degrees), items), dtype=np.int64)
+    open_rows = np.arange(len(degrees))
+    while len(open_rows):
+        tried = np.sort(rng.integers(0, degrees[open_rows, None], (len(open_rows), items)), axis=1)
+        places[open_rows] = tried
+        open_rows = open_rows[(np.diff(tried, axis=1) == 0).any(axis=1)]
+    return np.asarray(rows.indices[rows.indptr[:-1, None] + places], dtype=np.int64)
 
 
 def _blocks(cells: NDArray[np.int64]) -> Iterable[slice]:
