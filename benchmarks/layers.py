@@ -30,14 +30,14 @@ import convert
 import numpy as np
 import polars as pl
 
-from persona_cli.evaluation.asking import Asked, contexts
+from persona_cli.evaluation.asking import Asked
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.evaluation.timelines import stable_hashes
 from persona_cli.feedback.choosing import EVIDENCE, WITH_COHORT
 from persona_cli.models import kinds
 from persona_cli.models.base import Model
 from persona_cli.models.cohort import Cohort
-from persona_cli.models.interactions import interactions
+from persona_cli.models.interactions import contexts, interactions
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare
