@@ -71,6 +71,7 @@ class Workspace:
         dialect: str = "auto",
         max_rejected: float | None = None,
         on_duplicate: Policy | None = None,
+        replace: bool = False,
         wait: float = 0.0,
         profiles: bool = True,
         progress: Progress | None = None,
@@ -96,12 +97,13 @@ class Workspace:
                 dialect=dialect,
                 max_rejected=max_rejected,
                 on_duplicate=on_duplicate,
+                replace=replace,
                 progress=progress,
                 run=run.id,
             )
             counted = ("read", "accepted", "duplicates", "rejected", "dropped", "replaced", "users", "items", "version")
             run.counts = {name: getattr(report, name) for name in counted}
-            run.counts |= {"removed": report.removed, "bots": report.bots}
+            run.counts |= {"removed": report.removed, "bots": report.bots, "withdrawn": report.withdrawn}
             run.counts["ingested_at"] = report.ingested_at.isoformat()
             if profiles and kind == "events":
                 self.sync()  # also after nothing new: the run before may have been killed before it got here
@@ -116,7 +118,9 @@ class Workspace:
         return pl.DataFrame(overview(self.home.settings))
 
     def undo(self, run: str = "latest", *, wait: float = 0.0, profiles: bool = True, words: Sequence[str] = ()) -> int:
-        """Take back what an ingest added, and bring the profiles up to date; answers how many rows were removed."""
+        """Take back what an ingest added, bring back what it took away (`replace`), and bring the profiles up to date;
+        answers how many rows left or came back.
+        """
         from persona_cli.events.undo import find, undo
 
         full = find(self.home, run)

@@ -44,7 +44,7 @@ MapOption = Annotated[
 ]
 _GROUPED_BY = ("run", "source", "reason", "kind")
 _SHOWN = ("read", "accepted", "duplicates", "rejected", "dropped", "users", "items", "first", "last", "seconds", "run",
-    "removed", "bots",
+    "removed", "bots", "replaced", "withdrawn",
 )  # fmt: skip
 
 
@@ -83,6 +83,9 @@ def ingest(
     on_duplicate: Annotated[
         OnDuplicate | None, typer.Option("--on-duplicate", help="Which of two events with one id counts.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Newer states of stored files: what is in them no more is taken out.")
+    ] = False,
     wait: WaitOption = 0,
     no_profiles: Annotated[bool, typer.Option("--no-profiles", help="Leave the profiles as they are for now.")] = False,
     as_json: JsonOption = False,
@@ -96,7 +99,11 @@ def ingest(
     accepted go to the quarantine with a reason; a file with more than 1 % of them (ingest.max_rejected) is refused, and
     nothing is stored.
 
-    `persona ingest undo RUN` takes back what a run added. What it replaced (--on-duplicate keep-last) stays replaced.
+    A file that is written again (a day's table that is revised) is ingested with --replace under the same name: its
+    events that do not come again are taken out, changed ones take their new values.
+
+    `persona ingest undo RUN` takes back what a run added, and brings back what --replace took away. What --on-duplicate
+    keep-last replaced stays replaced.
 
     Examples:
     persona ingest events.jsonl.gz
@@ -105,6 +112,7 @@ def ingest(
     persona ingest --kind items items.csv
     persona ingest calls.jsonl --dialect segment --dry-run
     persona ingest shop.jsonl --dialect shop.toml
+    persona ingest events_20260301.jsonl --replace
     persona ingest undo latest
     """
     if list_dialects:
@@ -135,6 +143,7 @@ def ingest(
             dialect=dialect,
             max_rejected=max_rejected,
             on_duplicate=on_duplicate,
+            replace=replace,
             wait=wait,
             profiles=not no_profiles,
             progress=advance,
@@ -166,6 +175,8 @@ def _tell(report: Report, kind: str) -> None:
         say(f"  dropped {count:,} x {why}")
     if report.rejected:
         say("see them: persona quarantine list")
+    if report.withdrawn:
+        say(f"{report.withdrawn:,} stored events did not come again and were taken out")
     if report.version is not None:
         say(f"take it back: persona ingest undo {report.run}")
 

@@ -53,6 +53,29 @@ class Segment:
 
 
 @dataclass
+class Distinct:
+    """How many different keys there were."""
+
+    parts: list[Keys] = field(default_factory=list)
+    waiting: int = 0
+
+    @property
+    def count(self) -> int:
+        self.merge()
+        return len(self.parts[0])
+
+    def add(self, keys: Keys) -> None:
+        self.parts.append(distinct(keys))
+        self.waiting += len(self.parts[-1])
+        if self.waiting > 2_000_000:
+            self.merge()
+
+    def merge(self) -> None:
+        self.parts = [distinct(np.concatenate([np.empty(0, np.uint64), *self.parts]))]
+        self.waiting = 0
+
+
+@dataclass
 class Occurrences:
     """The keys of all ids made by hash that came so far in one file and month, sorted, each as often as it came.
 

@@ -65,7 +65,8 @@ class Report:
     `removed` counts query strings and IP addresses taken out at the door, of accepted rows and duplicates; `bots` the
     rows of bots, which `dropped` has too where they are left out.
     `users`, `items`, `first`, `last` are of the accepted rows; `replaced` counts the duplicates whose values took the
-    place of stored ones (keep-last). `dialects` names the inputs that were not native, and what each was read as;
+    place of stored ones (keep-last), `withdrawn` stored events of these files that did not come again (`replace`).
+    `dialects` names the inputs that were not native, and what each was read as;
     `about` counts the new rows of users and accounts that came from traits.
     """
 
@@ -89,6 +90,7 @@ class Report:
     version: int | None = None
     removed: dict[str, int] = field(default_factory=dict)
     bots: int = 0
+    withdrawn: int = 0
 
 
 @dataclass
@@ -136,6 +138,7 @@ def ingest(
     dialect: str = "auto",
     max_rejected: float | None = None,
     on_duplicate: Policy | None = None,
+    replace: bool = False,
     wait: float = 0.0,
     progress: Progress | None = None,
     run: str | None = None,
@@ -143,12 +146,14 @@ def ingest(
     """Judge, deduplicate and store `inputs` (paths, globs, folders, `-`); `run` is the id under which to take it back.
 
     `dialect` is the name of one, a TOML file, "native", or "auto": by the first records of each input, unless `maps`
-    say what is in them. Options that are None follow the settings [ingest]. `progress` is called with numbers of lines
+    say what is in them. `replace`: the inputs are newer states of files stored before; events that are stored under the
+    name of one of them and do not come again are taken out in the same commit, and changed ones take their new values
+    (keep-last). Options that are None follow the settings [ingest]. `progress` is called with numbers of lines
     read. Raises MissingInput, UsageError, Busy (the tables are in use), and BadData where a file is refused or, with
     on_duplicate="error", where an event is there already; nothing is stored then.
     """
     began = time.monotonic()
-    policy = _policy(home, on_duplicate)
+    policy = _policy(home, on_duplicate) if not replace else _replacing(kind, on_duplicate, inputs)
     allowed = home.settings.number("ingest.max_rejected") if max_rejected is None else max_rejected
     if not 0 <= allowed <= 1:
         raise UsageError(f"--max-rejected is {allowed:g}; expected a share from 0 to 1")
@@ -157,7 +162,7 @@ def ingest(
     with locks.hold(home, "tables", "ingest", wait):
         now = datetime.now(UTC)
         report = Report(run or runs.new_id(now), now)
-        store = open_store(home, kind, policy, now, [source.name for source in sources])
+        store = open_store(home, kind, policy, now, [source.name for source in sources], replace=replace)
         attributes = Attributes(home, now, [source.name for source in sources])
         rejections = Rejections(home, report.run, kind, now, [source.name for source in sources])
         rules = DoorRules.of(home.settings)
@@ -186,6 +191,9 @@ def ingest(
                 report.rejected += rejected
                 if rejected > max(ALWAYS_ALLOWED, allowed * read):
                     raise _refused(source, read, rejected, allowed, reasons)
+                if replace and any(reason.endswith(opening.BROKEN) for reason in reasons):
+                    raise BadData(f"{source.name}: damaged, so that it is not known what it no longer holds; "
+                                  "nothing was stored", "ingest it without --replace, or the whole file")  # fmt: skip
                 for name, reason in reasons.items():
                     old = seen.get(name)
                     seen[name] = reason if old is None else old._replace(lines=old.lines + reason.lines)
@@ -202,6 +210,10 @@ def ingest(
             raise
     report.reasons = _commonest(seen)
     report.about = attributes.accepted
+    if isinstance(store, EventStore):
+        report.withdrawn = store.withdrawn
+        for name in store.without_older if replace else ():
+            log.info("%s: no event was stored under this name before", name)
     for name in ("accepted", "duplicates", "replaced", "users", "items", "first", "last"):
         setattr(report, name, getattr(store, name))
     report.seconds = round(time.monotonic() - began, 3)
@@ -212,10 +224,12 @@ def ingest(
     return report
 
 
-def open_store(home: Home, kind: Kind, policy: Policy, now: datetime, sources: Sequence[str]) -> Store:
+def open_store(
+    home: Home, kind: Kind, policy: Policy, now: datetime, sources: Sequence[str], *, replace: bool = False
+) -> Store:
     """The store for rows of `kind`, with a snapshot of its table taken now."""
     if kind == "events":
-        return EventStore(home, policy, now, sources)
+        return EventStore(home, policy, now, sources, replace=replace)
     return CatalogueStore(home, kind, now, sources)
 
 
@@ -334,6 +348,17 @@ def _policy(home: Home, given: Policy | None) -> Policy:
     if policy not in get_args(Policy):
         raise UsageError(f"--on-duplicate is {policy!r}{nearest(policy, get_args(Policy))}")
     return policy  # type: ignore[return-value]
+
+
+def _replacing(kind: Kind, on_duplicate: Policy | None, inputs: Sequence[str]) -> Policy:
+    """The policy of --replace; raises UsageError for what does not go with it."""
+    if kind != "events":
+        raise UsageError(f"--replace is for events: rows of {kind} hold until a later one, and are not taken out")
+    if on_duplicate not in (None, "keep-last"):
+        raise UsageError(f"--replace takes the newer of two events with one id, not --on-duplicate {on_duplicate}")
+    if "-" in inputs:
+        raise UsageError("--replace needs the name of the file that was stored before; standard input has none")
+    return "keep-last"
 
 
 def _sources(inputs: Sequence[str], format: Format | None) -> list[Input]:

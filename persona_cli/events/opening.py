@@ -28,6 +28,8 @@ BOM = b"\xef\xbb\xbf"
 # A compressed file may expand by `max_expansion`; below this many bytes nothing is refused (tiny files of zeros).
 FREE_EXPANSION = 256 << 20
 
+BROKEN = (" stream damaged", " stream ends early")
+"""How the reason of a Damage ends that is the last of its file."""
 _SUFFIX: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".log": "jsonl", ".txt": "jsonl",
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet",
@@ -162,8 +164,8 @@ class Lines:
                 if chunk:
                     yield chunk, ""
                 if broken is not None:
-                    cause = "ends early" if isinstance(broken, EOFError) or "end" in str(broken).lower() else "damaged"
-                    yield b"", f"{compression} stream {cause}"
+                    cause = BROKEN[isinstance(broken, EOFError) or "end" in str(broken).lower()]
+                    yield b"", f"{compression}{cause}"
                 if broken is not None or not chunk:
                     return
 

@@ -23,17 +23,18 @@ import pyarrow.parquet as pq
 
 from persona_cli.errors import BadData, Busy
 from persona_cli.events.dedupe import (
+    Distinct,
     Keys,
     Mask,
     Month,
     Policy,
     Segment,
-    distinct,
     judge_ids,
     keys_of,
     number_occurrences,
 )
 from persona_cli.events.schema import UTC_MICROSECONDS, kept_schema, stored_schema
+from persona_cli.events.withdrawal import MARK, Returned, withdrawn
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
@@ -98,29 +99,6 @@ class _Buffer:
 
 
 @dataclass
-class _Distinct:
-    """How many different keys there were."""
-
-    parts: list[Keys] = field(default_factory=list)
-    waiting: int = 0
-
-    @property
-    def count(self) -> int:
-        self.merge()
-        return len(self.parts[0])
-
-    def add(self, keys: Keys) -> None:
-        self.parts.append(distinct(keys))
-        self.waiting += len(self.parts[-1])
-        if self.waiting > 2_000_000:
-            self.merge()
-
-    def merge(self) -> None:
-        self.parts = [distinct(np.concatenate([np.empty(0, np.uint64), *self.parts]))]
-        self.waiting = 0
-
-
-@dataclass
 class _Month:
     ids: Month = field(default_factory=Month)
     unread: list[File] = field(default_factory=list)
@@ -130,11 +108,15 @@ class _Month:
 class EventStore:
     """What one ingest adds to the events table. `add` in the order of the input, then `finish`, then `commit`.
 
-    `discard` takes everything back that is not committed.
+    `discard` takes everything back that is not committed. `replace`: stored events of these sources that do not come
+    again are taken out.
     """
 
-    def __init__(self, home: Home, policy: Policy, ingested_at: datetime, sources: Sequence[str]) -> None:
-        self.accepted = self.duplicates = self.replaced = 0
+    def __init__(
+        self, home: Home, policy: Policy, ingested_at: datetime, sources: Sequence[str], *, replace: bool = False
+    ) -> None:
+        self.accepted = self.duplicates = self.replaced = self.withdrawn = 0
+        self._returned = Returned() if replace else None
         self.first: datetime | None = None
         self.last: datetime | None = None
         self._home, self._policy, self._ingested_at = home, policy, ingested_at
@@ -148,13 +130,18 @@ class EventStore:
         self._buffers: dict[str, _Buffer] = {}
         self._buffered = 0
         self._months: dict[str, _Month] = {}
-        self._users, self._items = _Distinct(), _Distinct()
+        self._users, self._items = Distinct(), Distinct()
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="write")
         self._written: dict[str, Future[File]] = {}
         self._pending: list[Future[File]] = []
         self._superseded: dict[str, list[pl.Series]] = {}
         self._add: list[File] = []
         self._remove: list[File] = []
+
+    @property
+    def without_older(self) -> list[str]:
+        """Sources, of those to be replaced, of which nothing was stored; known after `finish`."""
+        return [name for name in self._names if self._returned is not None and name not in self._returned.sources]
 
     @property
     def users(self) -> int:
@@ -184,6 +171,10 @@ class EventStore:
         for month in sorted(self._buffers):
             self._flush(month)
         self._add = [future.result() for future in self._written.values()]
+        if self._returned is not None and self._table is not None:
+            for file, gone in withdrawn(self._table, self._names, self._returned):
+                self._superseded.setdefault(file.path, []).append(gone)
+                self.withdrawn += len(gone)
         if self._superseded:
             self._rewrite()
         self._workers.shutdown()
@@ -192,7 +183,8 @@ class EventStore:
         """One commit of everything; answers the table's new version, None when there was nothing to add."""
         if self._table is None or not (self._add or self._remove):
             return None
-        return self._table.commit(self._add, self._remove, metadata=metadata)
+        mark = {MARK: "true"} if self._returned is not None and self._remove else {}
+        return self._table.commit(self._add, self._remove, metadata={**metadata, **mark})
 
     def discard(self) -> None:
         """Delete every file written and not committed."""
@@ -230,6 +222,8 @@ class EventStore:
         keep = verdict.keep
         if self._policy == "error":
             self._refuse_duplicates(rows, final, keep)
+        if self._returned is not None:
+            self._returned.add(name, final.filter(pl.Series(verdict.again)))
         if self._policy == "keep-last" and verdict.again.any():
             keep = self._supersede(month, rows, final, verdict.again, keep)
         self.replaced += int((keep & verdict.again).sum())

@@ -1,13 +1,13 @@
-"""Take back what one ingest added: the rows that carry its moment, wherever they are by now.
+"""Take back what one ingest did: the rows that carry its moment leave, wherever they are by now.
 
 All rows of a run have one `ingested_at`. Whole files of it leave the table; a file that also holds rows of other runs
-is written again without them. What a run replaced (--on-duplicate keep-last) does not come back: the old values are
-gone. Its quarantined lines leave with it.
+is written again without them. What a run with --replace took away comes back from the files before it, in the same
+commit; what another run replaced (--on-duplicate keep-last) does not. Its quarantined lines leave with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from persona_cli.errors import MissingInput, UsageError
+from persona_cli.events.withdrawal import restored
 from persona_cli.workspace import locks, runs, tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
@@ -23,18 +24,22 @@ TABLES = ("events", "items", "users", "accounts")
 
 
 def undo(home: Home, run_id: str, wait: float = 0.0) -> int:
-    """Remove the rows that the run `run_id` (or the beginning of its id, or `latest`) added; answers how many.
+    """Remove the rows that the run `run_id` (or the beginning of its id, or `latest`) added, and bring back what it
+    took away with --replace; answers how many rows left or came back.
 
-    Raises MissingInput for an unknown run, UsageError for one that was no ingest, Busy while the tables are in use.
+    Raises MissingInput for an unknown run, UsageError for one that was no ingest or whose replacing cannot be taken
+    back, Busy while the tables are in use.
     """
     with locks.hold(home, "tables", "ingest undo", wait):
         run = find(home, run_id)
         moment = _added(home).get(run) or _recorded(home, run)
         removed = 0
-        for name in TABLES if moment is not None else ():
+        for name in TABLES:
             table = tables.open_table(home, name)
-            if table is not None:
-                removed += _take_out(table, "ingested_at", moment, {"undo": run})
+            if table is not None and moment is not None:
+                said = {"undo": run, "undone_at": moment.isoformat()}
+                back = restored(table, run, moment, _undone(table)) if name == "events" else []
+                removed += _take_out(table, "ingested_at", moment, said, back) + sum(file.rows for file in back)
         kept = tables.open_table(home, "quarantine")
         if kept is not None:
             _take_out(kept, "run", run, {"undo": run})
@@ -68,15 +73,20 @@ def _added(home: Home) -> dict[str, datetime]:
     return added
 
 
+def _undone(table: Table) -> list[datetime]:
+    """The moments of runs that were taken back."""
+    return [datetime.fromisoformat(commit["undone_at"]) for commit in table.history() if "undone_at" in commit]
+
+
 def _recorded(home: Home, run: str) -> datetime | None:
     """The moment by the run's manifest, for when the log no longer reaches back to its commit."""
     counts = runs.read_run(home, run).get("counts") or {}
     return datetime.fromisoformat(counts["ingested_at"]) if "ingested_at" in counts else None
 
 
-def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str]) -> int:
-    """Remove the rows whose `column` is `value` in one commit; answers how many."""
-    remove, add, removed = [], [], 0
+def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str], back: Sequence[File] = ()) -> int:
+    """Remove the rows whose `column` is `value`, and add the files `back`, in one commit; answers how many left."""
+    remove, add, removed = [], list(back), 0
     try:
         for file, whole in _holding(table, column, value):
             remove.append(file)
@@ -90,7 +100,7 @@ def _take_out(table: Table, column: str, value: Any, metadata: dict[str, str]) -
     except BaseException:
         table.discard()
         raise
-    if removed:
+    if removed or back:
         table.commit(add, remove, metadata=metadata)
     return removed
 

@@ -195,6 +195,13 @@ class Table:
             return frozenset()
         return frozenset(Path(action["add"]["path"]).name for action in actions if "add" in action)
 
+    def changed_by(self, version: int) -> tuple[list[File], list[File]] | None:
+        """Files that the commit of `version` added and removed; None when its log is gone."""
+        try:
+            return Table(self.root, DeltaTable(str(self.root), version)).changes(version - 1)
+        except (DeltaError, OSError):
+            return None
+
     def changes(self, since: int) -> tuple[list[File], list[File]] | None:
         """Files added and removed since version `since`; None when that version's log is gone."""
         if since > self.version:

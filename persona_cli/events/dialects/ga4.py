@@ -255,9 +255,8 @@ _NOTES = (
     "scrolled (`percent_scrolled`).",
     "`traffic_source` is how the user came the first time: it stays in `props`, as do parameters that nothing took.",
     "A day's table is revised for up to three days. A row has an id that no revision changes (of user, time, name and "
-    "place in the batch), so `persona ingest DAY --on-duplicate keep-last` replaces what changed and adds what is new. "
-    "A row that is no longer in the new table stays: to be rid of it, `persona ingest undo` the runs that brought the "
-    "day, then ingest the new table.",
+    "place in the batch), so `persona ingest DAY --replace`, under the same file name, replaces what changed, adds what "
+    "is new and takes out what is no longer in the table.",
 )
 DIALECTS = (
     Dialect(
