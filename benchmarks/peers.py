@@ -165,8 +165,18 @@ class Bench:
             return model.fit(dataclasses.replace(training, gram=build_gram(training.interactions, settings)))
 
         cosine = peer(CosineRecommender)
-        self.row("knn, cosine", "implicit cosine", self.ours(lambda: ours(Knn(200, 0.5, 0.5, self.options.threads), 0.0)), cosine)
-        self.row("knn", "implicit BM25", self.ours(lambda: ours(Knn(200, threads=self.options.threads), 0.5)), peer(BM25Recommender))
+        self.row(
+            "knn, cosine",
+            "implicit cosine",
+            self.ours(lambda: ours(Knn(200, 0.5, 0.5, self.options.threads), 0.0)),
+            cosine,
+        )
+        self.row(
+            "knn",
+            "implicit BM25",
+            self.ours(lambda: ours(Knn(200, threads=self.options.threads), 0.5)),
+            peer(BM25Recommender),
+        )
 
     def hybrid(self) -> None:
         from lightfm import LightFM
