@@ -77,7 +77,7 @@ NAME_GATE = (
 # Domains that end like files: logo@2x.png
 _FILES = re.compile(r"(?i)png|jpe?g|gif|webp|svg|css|m?js|tsx?|json|html?|php|t?gz|zip|mp4|webm|ico|pdf|map|py|sh|md")
 _EMAIL = re.compile(
-    r"(?<![\w.+'%&~-])[\w.+'%&~-]{1,64}@(?:\w(?:[\w-]{0,61}\w)?\.)+([^\W\d_]{2,24})(?![\w@]|:[\w~][\w.~-]*/)"
+    r"(?<![\w.+'%&~!#$*^`{|}-])[\w.+'%&~!#$*^`{|}-]{1,64}@(?:\w(?:[\w-]{0,61}\w)?\.)+([^\W\d_]{2,24})(?![\w@]|:[\w~][\w.~-]*/)"
 )
 _DIGITS = r"[0-9](?:[ \-]?[0-9])"
 _CARD = re.compile(rf"(?<![0-9A-Za-z.+])(?<![0-9][-])({_DIGITS}{{13,18}})(?![0-9A-Za-z]|[-.][0-9])")
@@ -107,6 +107,7 @@ _NANP = re.compile(
 )
 _LOCAL = re.compile(r"(?<![0-9A-Za-z])\+?\(?[0-9](?:[ .\-/()]{0,3}[0-9]){6,14}(?![0-9A-Za-z])")
 # Country codes that are in use (ITU E.164 D).
+_SEVEN = re.compile("(?:[0-9][^0-9]{0,5}){7}")
 _CALLING = re.compile(
     r"1[2-9]|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|2[1-689][0-9]|3[578][0-9]|42[0-9]|50[0-9]|59[0-9]"
     r"|6[789][0-9]|8[058][0-9]|9[679][0-9]"
@@ -254,6 +255,8 @@ def _national_ids(text: str, name: str) -> Iterator[Found]:
 
 
 def _phones(text: str, name: str) -> Iterator[Found]:
+    if not _SEVEN.search(text):
+        return
     for match in _ABROAD.finditer(text):
         digits = re.sub(r"\D", "", match[0])
         if 8 <= len(digits) <= 15 and _CALLING.match(digits) and (digits[0] != "1" or len(digits) == 11):

@@ -75,12 +75,18 @@ _SHAPES = (
     # Whatever else stands under such a name: digits, perhaps with letters.
     _shape("(?=[a-z-]{0,3}[0-9])[0-9a-z](?:[ .-]?[0-9a-z]){5,14}", _any, "low", named=True),
 )  # fmt: skip
+_UNNAMED = tuple(shape for shape in _SHAPES if not shape.named)
+# The fewest that any of them has.
+_DIGITS = re.compile("(?:[0-9][^0-9]*){5}")
 
 
 def find(text: str, name: str) -> Iterator[tuple[int, int, Sure]]:
     """(start, end, how sure) of national numbers; `name` is where the text stands."""
+    if not _DIGITS.search(text):
+        return
     telling = bool(NAME.search(name))
-    for shape in _SHAPES:
+    named = telling or bool(NAME.search(text))
+    for shape in _SHAPES if named else _UNNAMED:
         for match in shape.pattern.finditer(text):
             if shape.named and not telling:
                 before = text[max(0, match.start() - _CONTEXT) : match.start()].rstrip(" .:=-/#")

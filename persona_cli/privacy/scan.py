@@ -96,6 +96,7 @@ class _Distinct:
 @dataclass
 class _Tally:
     rows: int = 0
+    pieces: int = 0
     values: _Distinct = field(default_factory=_Distinct)
     misses: _Distinct = field(default_factory=_Distinct)
     sure: Sure = "low"
@@ -108,6 +109,7 @@ class _Tally:
             self.misses.add(hashed)
             return
         self.values.add(hashed)
+        self.pieces += 1
         if _SURE[found.sure] > _SURE[self.sure]:
             self.sure = found.sure
         if hashed < self.first[0]:
@@ -148,7 +150,7 @@ class Scanner:
                 continue
             values, shown = tally.values, tally.first[1]
             hint = advice(table, name, kind, stored=stored, collect=collect)
-            numbers = (values.count, not values.full, tally.rows, share)
+            numbers = (min(values.count, tally.pieces), not values.full, tally.rows, share)
             found.append(Finding(table, name, kind, *numbers, tally.sure, shown, hint))
         return found
 
@@ -174,13 +176,9 @@ class Scanner:
     def _walk(self, value: Any, path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Found]]:
         if isinstance(value, dict):
             for key, inner in value.items():
-                shown = key
-                if _TELLING.search(key):
-                    pieces = self._find(key, "")
-                    yield from ((f"{path}.*", piece) for piece in pieces)
-                    shown = "*" if pieces or len(key) > 64 or len(re.findall("[0-9]", key)) > 5 else key
-                elif len(key) > 64:
-                    shown = "*"
+                pieces = self._find(key, "") if _TELLING.search(key) else []
+                yield from ((f"{path}.*", piece) for piece in pieces)
+                shown = key if _NAME.fullmatch(key) and not pieces else "*"
                 yield from self._walk(inner, f"{path}.{shown}", (*names[-1:], key))
         elif isinstance(value, list):
             for inner in value:
@@ -191,6 +189,8 @@ class Scanner:
 
 # Times are everywhere and look like numbers with signs between them.
 _TIME = r"\b(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9](?:[T ][0-2][0-9]:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]+)?)?Z?)?\b"
+# Keys that are names and may be shown: of ordinary signs, not long, with few digits.
+_NAME = re.compile(r"(?=.{1,64}$)(?:[^\W\d]|[ .$:/-])*(?:[0-9](?:[^\W\d]|[ .$:/-])*){0,5}")
 # Keys that may be values themselves.
 _TELLING = re.compile(r"[@%+:=/]|[0-9].*[0-9].*[0-9].*[0-9]|.{33}", re.DOTALL)
 
