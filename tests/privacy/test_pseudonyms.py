@@ -53,6 +53,14 @@ def test_a_pseudonym_is_for_ever() -> None:
     assert oracle("person", "7") == "pa0b6637b908e808a19f1c043333a1903"
 
 
+def test_the_documentation_makes_the_same_pseudonym() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
+    (block,) = [block for block in page.split("```python\n")[1:] if "pseudonym =" in block]
+    names: dict[str, Any] = {}
+    exec(block.partition("```")[0], names)
+    assert names["pseudonym"] == naming(KEY, "partner-a").rename("person", "u1042")
+
+
 def test_json_lines_keep_everything_but_ids(tmp_path: Path) -> None:
     line = (
         '{"user_id": 7, "anon_id": "ä\\u00e4", "account_id": "7", "session_id": " ", "event_id": null,'
