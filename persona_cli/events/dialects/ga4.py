@@ -12,11 +12,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from persona_cli.events.dialects.dialect import Dialect, Dropped, Record, Rejected, elements, numbered
-from persona_cli.events.dialects.split import merged, money, native, number, put, said, split, whole
+from persona_cli.events.dialects.split import campaign, merged, money, native, number, put, said, split, whole
 from persona_cli.events.dialects.words import event_type
 from persona_cli.events.judge import json_text
 from persona_cli.events.mapping import json_type
 
+_CAMPAIGN = (
+    ("session_traffic_source_last_click.manual_campaign.source",
+     "session_traffic_source_last_click.manual_campaign.medium",
+     "session_traffic_source_last_click.manual_campaign.campaign_name"),
+    ("collected_traffic_source.manual_source", "collected_traffic_source.manual_medium",
+     "collected_traffic_source.manual_campaign_name"),
+    ("event_params.source", "event_params.medium", "event_params.campaign"),
+)  # fmt: skip
+_FLAT_CAMPAIGN = (
+    ("collected_traffic_source_manual_source", "collected_traffic_source_manual_medium",
+     "collected_traffic_source_manual_campaign_name"),
+    ("param_source", "param_medium", "param_campaign"),
+)  # fmt: skip
 SOURCES = {
     "user_id": ("user_id",),
     "anon_id": ("user_pseudo_id",),
@@ -41,8 +54,7 @@ SOURCES = {
     "country": ("geo.country",),
     "region": ("geo.region",),
     "locale": ("device.language",),
-    "campaign": ("session_traffic_source_last_click.manual_campaign.campaign_name",
-                 "collected_traffic_source.manual_campaign_name", "event_params.campaign"),
+    "campaign": sum(_CAMPAIGN, ()),
 }  # fmt: skip
 FLAT = {
     "event_id": ("_fivetran_id",),
@@ -65,7 +77,7 @@ FLAT = {
     "country": ("geo_country",),
     "region": ("geo_region",),
     "locale": ("device_language",),
-    "campaign": ("collected_traffic_source_manual_campaign_name", "param_campaign"),
+    "campaign": sum(_FLAT_CAMPAIGN, ()),
 }  # fmt: skip
 
 UNSET = "(not set)"
@@ -97,7 +109,7 @@ def records(record: Record) -> list[Record]:
     items = elements(event, "items")
     rows = []
     for place, item in enumerate(items or [None]):
-        fields, rest, others = split(SOURCES | {"value": _value_paths(event, item)}, event, item)
+        fields, rest, others = split(SOURCES | {"value": _value_paths(event, item), "campaign": ()}, event, item)
         _translate(fields, said(event, "event_name"))
         _common(fields, rest, event)
         if item is not None:
@@ -195,7 +207,9 @@ def _set(value: Any) -> Any:
 
 
 def _common(fields: Record, rest: Record, event: Record) -> None:
-    """What needs arithmetic: the time of receipt, the time zone, and consent as one text."""
+    """What is made of several: the campaign, the time of receipt, the time zone, and consent as one text."""
+    if (named := campaign(event, rest, _CAMPAIGN)) is not None:
+        fields["campaign"] = named
     offset = whole(event, "event_server_timestamp_offset", "a whole number of microseconds", -(10**15), 10**15)
     if offset is not None:
         fields["received_at"] = int(fields["timestamp"]) + offset
@@ -230,7 +244,7 @@ def flat_records(record: Record) -> list[Record]:
     record = {name: _set(value) for name, value in record.items()}
     name = said(record, "name")
     local = tuple(path for path in ("ecommerce_purchase_revenue", "param_value") if record.get(path) is not None)
-    sources = dict(FLAT)
+    sources = FLAT | {"campaign": ()}
     if name in _SCALED:
         sources |= {"value": (f"param_{_SCALED[name][1]}",), "currency": ("param_currency",)}
     elif (
@@ -243,6 +257,8 @@ def flat_records(record: Record) -> list[Record]:
     _translate(fields, name)
     if isinstance(moment := fields["timestamp"], str) and _ZONELESS.fullmatch(moment):
         fields["timestamp"] = f"{moment}Z"
+    if (named := campaign(record, rest, _FLAT_CAMPAIGN)) is not None:
+        fields["campaign"] = named
     return [native(fields, rest)]
 
 
@@ -253,10 +269,12 @@ _NOTES = (
     "`ga_session_id` is a number within a user: `session_id` is `user_pseudo_id.ga_session_id`.",
     "`user_engagement` becomes `dwell` in seconds (`engagement_time_msec`); the `value` of `scroll` is the share "
     "scrolled (`percent_scrolled`).",
+    "`campaign` is `source/medium/name` of the first of the three places that names one; `(direct)` and `(none)` are "
+    "none.",
     "`traffic_source` is how the user came the first time: it stays in `props`, as do parameters that nothing took.",
     "A day's table is revised for up to three days. A row has an id that no revision changes (of user, time, name and "
-    "place in the batch), so `persona ingest DAY --replace`, under the same file name, replaces what changed, adds what "
-    "is new and takes out what is no longer in the table.",
+    "place in the batch), so `persona ingest DAY --replace`, under the same file name, replaces what changed, adds "
+    "what is new and takes out what is no longer in the table.",
 )
 DIALECTS = (
     Dialect(

@@ -20,13 +20,14 @@ from persona_cli.events.dialects.dialect import (
     value_at,
     without,
 )
-from persona_cli.events.dialects.split import money, native, number, put, split
+from persona_cli.events.dialects.split import campaign, money, native, number, put, split
 from persona_cli.events.dialects.words import event_type
 from persona_cli.events.mapping import json_type
 from persona_cli.events.schema import KEY, Kind
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 _ITEM = ("product_id", "productId", "item_id", "itemId", "sku", "content_id", "content_asset_id", "asset_id")
+CAMPAIGN = ("context.campaign.source", "context.campaign.medium", "context.campaign.name")
 SOURCES: dict[str, tuple[str, ...]] = {
     "event_id": ("messageId",),
     "user_id": ("userId", "user_id"),
@@ -52,7 +53,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "network": ("context.network.wifi", "context.network.cellular"),
     "locale": ("context.locale",),
     "tz": ("context.timezone",),
-    "campaign": ("context.campaign.name",),
+    "campaign": CAMPAIGN,
     "consent": ("context.consent.categoryPreferences", "context.consentManagement.allowedConsentIds"),
     "user_agent": ("context.userAgent", "context.user_agent"),
     "ip": ("context.ip",),
@@ -75,7 +76,7 @@ ACCOUNT_TRAITS = {
 }
 ALIAS = SOURCES | {"anon_id": ("previousId", "previous_id")}
 # Read by code: what becomes of them is said in the notes.
-_MADE = ("event_type", "network", "consent", "timestamp")
+_MADE = ("event_type", "network", "consent", "timestamp", "campaign")
 _MONEY = ("purchase", "add_to_cart", "remove_from_cart", "refund")
 _PLACED = ("impression", "click", "view", *_MONEY)
 # Routing and versions of the sender, addresses with their queries, and who somebody is: not what happened.
@@ -177,6 +178,7 @@ def _event(record: Record, call: str, made: Record, product: Record | None, at: 
     sources = {name: paths for name, paths in sources.items() if name not in unread}
     fields, rest, props = split(sources, record, product, needed=False)
     fields |= made
+    fields["campaign"] = campaign(record, rest, (CAMPAIGN,))
     fields["event_id"] = numbered(fields.get("event_id"), at)
     if kind in _MONEY:
         fields["value"] = _paid(record, product)
@@ -304,6 +306,7 @@ _NOTES = (
     "takes both back).",
     "An event with `products` becomes one row a product, its place in the list as `position` in list views; the value "
     "of purchases and carts is price · quantity, `order_id` stays in `props`.",
+    "`campaign` is `source/medium/name`, or the name alone where neither of the others is there.",
     "`network` is `wifi` or `cellular`, whichever flag is set; `consent` is written `advertising=no,analytics=yes`, "
     "also from deniedConsentIds.",
     "In tables of a warehouse `context_page_url` is read as `context.page.url`, `anonymous_id` as `anonymousId`, other "

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from persona_cli.events.dialects.dialect import Dialect, Record, Rejected, Sources, elements, numbered, value_at
-from persona_cli.events.dialects.split import merged, money, native, number, put, read_json, said, split
+from persona_cli.events.dialects.split import campaign, merged, money, native, number, put, read_json, said, split
 from persona_cli.events.dialects.words import EVENT_TYPES, event_type
 from persona_cli.events.mapping import json_type
 
@@ -34,6 +34,7 @@ _NAMES_OF_COLUMNS = """
     event_vendor event_name event_format event_version event_fingerprint true_tstamp
 """
 COLUMNS = tuple(_NAMES_OF_COLUMNS.split())
+_CAMPAIGN = ("mkt_source", "mkt_medium", "mkt_campaign")
 COMMON: dict[str, tuple[str, ...]] = {
     "event_id": ("event_id",),
     "user_id": ("user_id",),
@@ -53,7 +54,7 @@ COMMON: dict[str, tuple[str, ...]] = {
     "network": ("contexts.mobile_context.networkType", "ip_netspeed"),
     "locale": ("br_lang",),
     "tz": ("os_timezone", "geo_timezone"),
-    "campaign": ("mkt_campaign",),
+    "campaign": _CAMPAIGN,
     "consent": ("contexts.gdpr.basisForProcessing",),
     "user_agent": ("useragent",),
     "ip": ("user_ipaddress",),
@@ -110,7 +111,6 @@ HEARTBEAT_SECONDS = 10.0  # the trackers' default time between two pings; a ping
 _NAMES = {
     "link_click": "click",
     "button_click": "click",
-    "list_click": "click",
     "screen_end": "dwell",
     "transaction": "order",
     "transaction_item": "purchase",
@@ -143,8 +143,10 @@ def records(record: Record) -> list[Record]:
     products = elements(event, "products") if kind in ("struct", "unstruct") else []
     rows = []
     for place, product in enumerate(products or [None]):
-        sources = COMMON | _narrowed(OF_EVENT[kind], event, product)
+        sources = COMMON | {"campaign": ()} | _narrowed(OF_EVENT[kind], event, product)
         fields, rest, others = split(sources, event, product)
+        if (named := campaign(event, rest, (_CAMPAIGN,))) is not None:
+            fields["campaign"] = named
         _finish(fields, event)
         _name(fields, kind, event)
         if product is not None:
@@ -295,6 +297,8 @@ DIALECTS = (
             "A `struct` event is called by its action where persona has a word for it (`add_to_cart`), else "
             "`category.action`. Ecommerce events become one row a product entity; `transaction` is an `order`, each "
             "`transaction_item` a `purchase` of `ti_price · ti_quantity`.",
+            "`campaign` is `mkt_source/mkt_medium/mkt_campaign`, or `mkt_campaign` alone where neither other one is "
+            "there.",
             "The parts of `page_url` and `page_referrer` (`page_urlhost`, …) are kept only where these are empty.",
         ),
     ),

@@ -8,7 +8,7 @@ the other two stay in the rest. Addresses are the exception: none of the places 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from persona_cli.events.dialects.dialect import Record, Rejected, Sources, value
 from persona_cli.events.judge import ASCII_BLANK, Rules, constant, parse_json
 from persona_cli.events.mapping import Mapping as Places
 from persona_cli.events.mapping import json_type
+from persona_cli.events.referrers import campaign_text
 from persona_cli.events.schema import FIELDS, KEY, Field, Kind
 
 _SPECS = {kind: {spec.name: spec for spec in fields} for kind, fields in FIELDS.items()}
@@ -28,6 +29,8 @@ _NEEDS: dict[Kind, tuple[tuple[str, ...], ...]] = {
 }
 _RULES = Rules(Places("events", {}), latest_us=0)  # the checks of single values look at none of it
 _ELEMENT = "[]."
+_NO_CAMPAIGN = ("(direct)", "(none)")
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _SHOWN = 4  # places that a reason names
 _WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
 
@@ -163,6 +166,41 @@ def said(record: Record, path: str) -> str | None:
     """The text at `path`, stripped; None when nothing is there or it is not text."""
     value = value_at(record, path)
     return value.strip(ASCII_BLANK) if isinstance(value, str) else None
+
+
+def campaign(record: Record, rest: Record, places: Sequence[tuple[str, str, str]]) -> str | None:
+    """The campaign of the first of `places` (paths of source, medium and name) that names one, which leaves the rest.
+
+    Raises Rejected for a name that is no text; a source or medium that is none stays where it is.
+    """
+    for paths in places:
+        said = [value_at(record, path) for path in paths]
+        if said[2] is not None:
+            constant(_called("events", "campaign", paths[2]), said[2], _RULES)
+        texts = [None if isinstance(one, bool) or not isinstance(one, str | int) else str(one) for one in said]
+        texts = [None if one in _NO_CAMPAIGN else one for one in texts]
+        text = texts[2]
+        if texts[0] is not None or texts[1] is not None:
+            text = campaign_text(*(None if one is None else _CONTROL.sub(" ", one) for one in texts))
+        if text is not None:
+            for path, one in zip(paths, texts, strict=True):
+                if one is not None:
+                    drop(rest, path)
+            return text
+    return None
+
+
+def drop(place: Record, path: str) -> None:
+    """Take out what lies at the path, and the objects that this leaves empty."""
+    if path in place:
+        del place[path]
+        return
+    key, dot, below = path.partition(".")
+    inner = place.get(key)
+    if dot and isinstance(inner, dict):
+        drop(inner, below)
+        if not inner:
+            del place[key]
 
 
 def put(place: Record, name: str, value: Any) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 EVENT_TYPES: dict[str, str] = {
     "view": "product_viewed viewed_product view_item product_view item_view view_product detail_view viewed_item",
     "impression": "product_list_viewed view_item_list list_view product_impression",
-    "click": "product_clicked clicked_product select_item item_click clicks product_click",
-    "add_to_cart": "product_added added_product add_to_cart addtocart carts cart",
-    "remove_from_cart": "product_removed removed_product remove_from_cart",
+    "click": "product_clicked clicked_product select_item item_click clicks product_click list_click",
+    "add_to_cart": "product_added added_product add_to_cart addtocart carts cart add_to_basket",
+    "remove_from_cart": "product_removed removed_product remove_from_cart remove_from_basket",
     "view_cart": "cart_viewed view_cart",
     "begin_checkout": "checkout_started begin_checkout",
     "purchase": "order_completed completed_order purchase purchased transaction orders item_purchased",
