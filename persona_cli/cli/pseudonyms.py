@@ -355,7 +355,8 @@ def _examined(what: str, quasi: str, sensitive: str | None, person: str | None) 
     listed = [[name.strip() for name in (text or "").split(",") if name.strip()] for text in (quasi, sensitive)]
     whose = person or ("user_id" if "user_id" not in listed[0] + listed[1] else None)
     wanted = [*listed[0], *listed[1], *([whose] if whose else [])]
-    table = columns_of(what, wanted, None if Path(what).exists() else locate_home())
+    is_file = Path(what).exists() or Path(what).suffix != "" or len(Path(what).parts) > 1
+    table = columns_of(what, wanted, None if is_file else locate_home())
     if person is None and whose not in table.columns:
         whose = None
     return examine(table, listed[0], listed[1], whose)

@@ -178,7 +178,7 @@ def _json_lines(source: Input, replacing: Replacing, counts: Counts) -> Iterator
         yield "".join(made).encode()
 
 
-_HINT = "nothing was written; correct or remove the line"
+_HINT = "correct or remove the line, and run it again"
 
 
 def _counted(replacing: Replacing, counts: Counts) -> bool:

@@ -119,12 +119,12 @@ def read_key(path: Path) -> Key:
     """
     _must_be_outside(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer: no waiting
     except FileNotFoundError as error:
         raise MissingInput(f"there is no key file {path}", _HINT) from error
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         # Of the file that is open, not of whatever has its name a moment later.
-        status = os.fstat(stream.fileno())
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BadSettings(f"{path} is no file; expected one that holds 64 hexadecimal digits", _HINT)
         mode = stat.S_IMODE(status.st_mode)
@@ -133,7 +133,9 @@ def read_key(path: Path) -> Key:
                 f"the key file {path} has mode {mode:04o}; expected 0600, so that nobody else can read it",
                 f"chmod 600 {path}; if others had access to it, make a new key and rotate",
             )
-        text = stream.read(1_024).decode("ascii", "replace").strip()
+        text = os.read(descriptor, 1_024).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
     return _parsed(text, str(path))
 
 

@@ -29,7 +29,7 @@ from persona_cli.privacy.unicity import Unicity, matrix_of, unicity
 from persona_cli.profiles.identity import person_events
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks, tables
-from persona_cli.workspace.home import SETTINGS_FILE, Home, create
+from persona_cli.workspace.home import IDENTITY_FILE, SETTINGS_FILE, Home, create
 
 MANIFEST = "privacy/pseudonyms.json"
 TABLES = ("events", "users", "accounts", "items")
@@ -71,6 +71,7 @@ def share(
         raise CannotWrite(f"{out} exists already; expected the name of a new folder", "choose another name for --out")
     if home.root.resolve() in (out.resolve(), *out.resolve().parents):
         raise UsageError(f"--out {out} lies in the workspace that it is made from", "choose a folder elsewhere")
+    _sweep(out.parent)
     seen: set[str] = set()
 
     def noted(kind: str, id: str) -> str | None:
@@ -143,6 +144,13 @@ def _rewrite(home: Home, made: Home, name: str, replacing: Replacing) -> tuple[i
     if files:
         new.commit(files, metadata={"pseudonymized": "true"})
     return sum(file.rows for file in files), unknown
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the workspaces that killed runs left half made in `folder`: doctor does not look outside its own."""
+    for path in folder.glob(".tmp-*"):
+        if (path / IDENTITY_FILE).is_file() and artifacts.is_leftover(path):
+            artifacts.remove(path)
 
 
 def _of(written: list[str]) -> list[str]:

@@ -128,6 +128,10 @@ def test_a_key_comes_from_the_file_else_from_the_environment(tmp_path: Path) -> 
     assert find_key(None, environment) == Key.of(SECRET)
     with pytest.raises(MissingInput):
         read_key(tmp_path / "other.key")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for no_file in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(BadSettings, match="is no file"):
+            read_key(no_file)
 
 
 def test_subkeys_of_domains_differ_and_names_of_domains_are_plain() -> None:

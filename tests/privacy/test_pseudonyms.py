@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_cli.errors import BadData, MissingInput, PersonaError, Refused, UsageError
@@ -247,6 +247,7 @@ IDS = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), min_si
 ROWS = st.lists(st.fixed_dictionaries({"user_id": IDS, "session_id": IDS, "event_id": IDS}), min_size=1, max_size=12)
 
 
+@settings(max_examples=40)
 @given(ROWS, ROWS)
 def test_rotation_joins_to_nothing_under_the_old_key_and_fully_under_the_remap(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]], others: list[dict[str, str]]

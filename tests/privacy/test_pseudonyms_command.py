@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +175,22 @@ def test_a_new_workspace_appears_whole_or_not_at_all(ask: Ask, shop: Home, tmp_p
     assert ask("-w", "empty", *words[2:], "--out", "none")[0] == 66
 
 
+def test_what_a_killed_run_left_half_made_is_gone_after_the_next(ask: Ask, shop: Home, tmp_path: Path) -> None:
+    words = ["-w", "shop", "privacy", "pseudonymize", "--domain", "a", "--key-file", "a.key", "--out", "shared"]
+    kill = """
+import os, signal, sys
+from persona_cli.cli.main import run
+from persona_cli.privacy import shared_workspace
+shared_workspace.sync = lambda made: os.kill(os.getpid(), signal.SIGKILL)
+run(sys.argv[1:])
+"""
+    done = subprocess.run([sys.executable, "-c", kill, *words], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL and not Path("shared").exists()
+    assert len(list(tmp_path.glob(".tmp-*"))) == 1
+    assert ask(*words)[0] == 0
+    assert not list(tmp_path.glob(".tmp-*")) and ask("-w", "shared", "doctor")[0] == 0
+
+
 def test_a_file_to_stdout_with_a_key_from_the_environment(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("in.jsonl").write_text('{"user_id":"7"}\n')
     code, _, err = ask("privacy", "pseudonymize", "in.jsonl", "--domain", "a")
@@ -224,5 +243,7 @@ def test_anonymity_of_files_and_tables(ask: Ask, shop: Home) -> None:
     code, _, err = ask("-w", "shop", "privacy", "anonymity", "userz", "--quasi", "country")
     assert (code, "did you mean 'users'" in err) == (2, True)
     assert ask("-w", "shop", "privacy", "anonymity", "users", "--quasi", "countri")[0] == 2
+    code, _, err = ask("privacy", "anonymity", "nothing.csv", "--quasi", "country")
+    assert (code, "no such file" in err) == (66, True)
     assert ask("-w", "shop", "privacy", "anonymity", "events", "--quasi", "event_type", "--min-k", "1")[0] == 0
     assert ask("-w", "shop", "privacy", "anonymity", "profiles", "--quasi", "stage", "--min-k", "2")[0] == 0
