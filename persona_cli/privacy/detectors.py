@@ -80,13 +80,13 @@ _EMAIL = re.compile(
     r"(?<![\w.+'%&~!#$*^`{|}-])[\w.+'%&~!#$*^`{|}-]{1,64}@(?:\w(?:[\w-]{0,61}\w)?\.)+([^\W\d_]{2,24})(?![\w@]|:[\w~][\w.~-]*/)"
 )
 _DIGITS = r"[0-9](?:[ \-]?[0-9])"
-_CARD = re.compile(rf"(?<![0-9A-Za-z.+])(?<![0-9][-])({_DIGITS}{{13,18}})(?![0-9A-Za-z]|[-.][0-9])")
+_CARD = re.compile(rf"(?<![0-9A-Za-z+])(?<![0-9][.-])({_DIGITS}{{13,18}})(?![0-9A-Za-z]|[-.][0-9])")
 _CARD_PREFIX = re.compile(
     r"4(?:\d{15}|\d{18})$|5[1-5]\d{14}$"
     r"|(?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}$|3[47]\d{13}$|(?:6011|65\d\d|64[4-9]\d)\d{12}$"
     r"|35(?:2[89]|[3-8]\d)\d{12}$|3(?:0[0-5]|[68]\d)\d{11}$|62\d{14,17}$|5[06789]\d{14}$"
 )
-_IPV4 = re.compile(r"(?<![0-9A-Za-z.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|\.[0-9])")
+_IPV4 = re.compile(r"(?<![0-9A-Za-z])(?<![0-9][.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|\.[0-9])")
 _PRODUCT = re.compile(r"(?:^|[\s(;,])[A-Za-z][\w.+-]*/$|(?:version|build|release|rev)\W{0,3}$", re.IGNORECASE)
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:])(?:[0-9A-Fa-f]{0,4}:){2,8}(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9A-Fa-f]{1,4})?")
 _IPV6_IN = re.compile(r"(?<=[^0-9A-Fa-f:]:)(?:[0-9A-Fa-f]{1,4}:){2,7}[0-9A-Fa-f:]*")
@@ -97,7 +97,7 @@ _MAC = re.compile(
 _LONGER = re.compile(r"(?i)(?:^|[^0-9a-z])[0-9a-f]{2}[:-]$")
 _BARE_MAC = re.compile(r"(?i)^[0-9a-f]{12}$")
 _IBAN = re.compile(r"(?i)(?<![0-9a-z])[a-z]{2}[0-9]{2}(?:[ -]?[0-9a-z]){11,31}")
-_JWT = re.compile(r"(?<![0-9A-Za-z_-])(eyJ[A-Za-z0-9_-]{8,})\.(?:eyJ)?[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
+_JWT = re.compile(r"(?<![0-9A-Za-z])(eyJ[A-Za-z0-9_-]{8,})\.(?:eyJ)?[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
 _BY_SIGNS = r"(?:[ .\-/()]{1,3}[0-9]+)"
 _ABROAD = re.compile(rf"(?<![0-9A-Za-z+])\+ ?\(?[1-9][0-9]*{_BY_SIGNS}{{0,7}}(?![0-9A-Za-z])")
 _DOUBLE_ZERO = re.compile(r"(?<![0-9A-Za-z+.])00[1-9][0-9]{0,2}(?:[ \-/()]{1,3}[0-9]+){1,6}(?![0-9A-Za-z.])")
@@ -156,10 +156,13 @@ def _pieces(kind: str, pattern: re.Pattern[str], sure: Sure) -> Callable[[str, s
     return detector
 
 
+def _url_logins(text: str, name: str) -> Iterator[Found]:
+    for match in URL_LOGIN.finditer(text) if "//" in text else ():
+        yield Found("url_secret", *match.span(1), match[1], "high")
+
+
 def _url_secrets(text: str, name: str) -> Iterator[Found]:
-    if "=" in text or "//" in text:
-        for match in URL_LOGIN.finditer(text):
-            yield Found("url_secret", *match.span(1), match[1], "high")
+    if "=" in text:
         for match in URL_SECRET.finditer(text):
             if is_secret(match["name"], match["value"]):
                 yield Found("url_secret", *match.span("value"), match["value"], "medium")
@@ -200,7 +203,7 @@ def _ipv6s(text: str, name: str) -> Iterator[Found]:
     for pattern in (_IPV6, _IPV6_IN) if text.count(":") >= 2 else ():
         for match in pattern.finditer(text):
             end = match.end()
-            if text[end : end + 1].isalnum() or text[end : end + 1] in (":", "_"):
+            if text[end : end + 1].isalnum() or text[end : end + 1] == ":":
                 continue
             groups = [group for group in match[0].split(":") if group]
             try:
@@ -279,7 +282,7 @@ _DETECTORS: tuple[Callable[[str, str], Iterator[Found]], ...] = (
     _pieces("private_key", PRIVATE_KEY, "high"),
     _jwts,
     _pieces("api_key", API_KEYS, "high"),
-    _url_secrets,
+    _url_logins,
     _emails,
     _ibans,
     _macs,
@@ -287,6 +290,7 @@ _DETECTORS: tuple[Callable[[str, str], Iterator[Found]], ...] = (
     _ipv4s,
     _cards,
     _national_ids,
+    _url_secrets,
     _phones,
     _named_secrets,
 )
