@@ -2,7 +2,8 @@
 
 Seconds are those of `dwell` events, or, where nothing says them, the time to the next event of the same session that is
 about something else. Such gaps are never longer than the session gap, which the likelihood takes into account; gaps of
-no time at all (events that were sent together) and the last look of a session say nothing.
+no time at all (events that were sent together) and the last look of a session say nothing. Heartbeats, which are active
+time already, have no part in it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import polars as pl
 from persona_cli.errors import MissingInput
 from persona_cli.events.store import scan_events
 from persona_cli.profiles.dwell import fit_dwell, fit_targets
+from persona_cli.profiles.folds.attention import HEARTBEAT
 from persona_cli.profiles.identity import person_events
 from persona_cli.profiles.sessions import with_dwell, with_sessions
 from persona_cli.profiles.signal_fit import TARGETS, SignalFit, load, publish
@@ -84,8 +86,8 @@ def dwell_seconds(home: Home, source: Source, as_of: datetime | None = None) -> 
     if source == "dwell":
         looks = events.filter(pl.col("event_type") == DWELL).select("user_id", *_COLUMNS, seconds="value").collect()
     else:
-        # A dwell event is sent when its look is over: what follows it is no look of its own.
-        others = events.filter(pl.col("event_type") != DWELL).select("user_id", *_COLUMNS).collect()
+        # A dwell event is sent when its look is over, a heartbeat during it: neither is a look of its own.
+        others = events.filter(~pl.col("event_type").is_in((DWELL, HEARTBEAT))).select("user_id", *_COLUMNS).collect()
         looks = _looks(others, home.settings.number("profiles.session_gap_minutes"))
     looks = looks.filter(pl.col("seconds").is_finite() & (pl.col("seconds") > 0) & (pl.col("seconds") <= LONGEST))
     kind = pl.coalesce(

@@ -20,7 +20,7 @@ from persona_cli.workspace.home import Home
 By = Literal["place", "item", "type"]
 PAGES = ("page_view", "screen_view")
 """Event types whose target is the page."""
-MEASURED = ("dwell", "scroll", "impression")
+MEASURED = ("dwell", "heartbeat", "scroll", "impression")
 """Event types that say something about where somebody is, and are no step."""
 _COLUMNS = ("timestamp", "session_id", "event_type", "item_id", "target", "page")
 _SCHEMA: dict[str, type[pl.DataType]] = {"from": pl.String, "to": pl.String, "n": pl.Int64}

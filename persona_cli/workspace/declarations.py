@@ -11,6 +11,7 @@ STRENGTHS: dict[str, float | str] = {
     "page_view": 0.1,
     "click": 1,
     "dwell": 1,
+    "heartbeat": 0,
     "scroll": 0.2,
     "search": 0,
     "feature_use": 1,

@@ -111,17 +111,17 @@ def test_the_same_id_with_another_fingerprint_is_another_event() -> None:
     assert ids == [f"{ID}.f1", f"{ID}.f2"]
 
 
-def test_a_ping_is_a_heartbeat_of_dwell_and_what_was_scrolled() -> None:
+def test_a_ping_is_a_heartbeat_and_what_was_scrolled() -> None:
     ping = {"pp_yoffset_min": "0", "pp_yoffset_max": "300", "br_viewheight": "700", "doc_height": "4000"}
-    dwell, scroll = hear(SNOWPLOW, line("page_ping", page_urlpath="/a", **ping))
-    assert dwell == COMMON | {"event_type": "dwell", "value": 10.0, "target": "/a", "props": {"br_viewheight": "700"}}
+    beat, scroll = hear(SNOWPLOW, line("page_ping", page_urlpath="/a", **ping))
+    assert beat == COMMON | {"event_type": "heartbeat", "value": 10.0, "target": "/a", "props": {"br_viewheight": "700"}}
     assert scroll == COMMON | {
         "event_id": f"{ID}/1", "event_type": "scroll", "value": 0.25, "target": "/a",
         "props": {"pp_yoffset_min": "0", "pp_yoffset_max": "300", "doc_height": "4000"},
     }  # fmt: skip
     assert hear(SNOWPLOW, line("page_ping", **(ping | {"doc_height": "500"})))[1]["value"] == 1.0
     (alone,) = hear(SNOWPLOW, line("page_ping", pp_yoffset_max="300"))
-    assert (alone["event_type"], alone["props"]) == ("dwell", {"pp_yoffset_max": "300"})
+    assert (alone["event_type"], alone["props"]) == ("heartbeat", {"pp_yoffset_max": "300"})
 
 
 def test_structured_events_by_their_action() -> None:

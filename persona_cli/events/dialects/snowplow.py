@@ -268,16 +268,16 @@ def _times(fields: Record, price: float | None, quantity: float | None) -> None:
 
 
 def _ping(row: Record, event: Record) -> list[Record]:
-    """A page ping as `dwell` (one heartbeat) and, where heights are known, `scroll` (the share of the page seen)."""
+    """A page ping as `heartbeat` and, where heights are known, `scroll` (the share of the page seen)."""
     props = row.pop("props", {})
     offsets = {name: props.pop(name) for name in _SCROLLED if name in props}
     top, view, height = (number(event, name) for name in ("pp_yoffset_max", "br_viewheight", "doc_height"))
-    dwell = row | {"event_type": "dwell", "value": HEARTBEAT_SECONDS}
+    beat = row | {"event_type": "heartbeat", "value": HEARTBEAT_SECONDS}
     if top is None or view is None or height is None or height <= 0:
-        return [native(dwell, props | offsets)]
+        return [native(beat, props | offsets)]
     share = min(max((top + view) / height, 0.0), 1.0)
     scroll = row | {"event_type": "scroll", "value": share, "event_id": numbered(row.get("event_id"), 1)}
-    return [native(dwell, props), native(scroll, offsets)]
+    return [native(beat, props), native(scroll, offsets)]
 
 
 DIALECTS = (
@@ -292,8 +292,8 @@ DIALECTS = (
         notes=(
             "`event_id` and `event_fingerprint` together are the id: the same id with another fingerprint is another "
             "event. Times are UTC.",
-            "A `page_ping` becomes `dwell` with the 10 seconds of one heartbeat (what the trackers do by default; the "
-            "line does not say) and `scroll` with the share of the page's height seen.",
+            "A `page_ping` becomes a `heartbeat` with its 10 seconds (what the trackers do by default; the line does not "
+            "say) and `scroll` with the share of the page's height seen.",
             "A `struct` event is called by its action where persona has a word for it (`add_to_cart`), else "
             "`category.action`. Ecommerce events become one row a product entity; `transaction` is an `order`, each "
             "`transaction_item` a `purchase` of `ti_price · ti_quantity`.",

@@ -20,6 +20,9 @@ from persona_cli.profiles.folds.part import FoldRules, Part, owners
 DWELL, SCROLL, CLICK, SEARCH, FEATURE = "dwell", "scroll", "click", "search", "feature_use"
 LONGEST_MS = 86_400_000
 """A longer dwell counts as one of this length."""
+HEARTBEAT = "heartbeat"
+ACTIVE = -1
+"""The step of time that was seen to be active (heartbeats), whatever its length."""
 EDGES: Ints = np.unique(np.rint(1000 * 2.0 ** (np.arange(-6, 34) / 2)).astype(np.int64))
 """Milliseconds at which the next step of dwell begins."""
 
@@ -44,9 +47,9 @@ TEXTS = ("event_type", "target", "query")
 
 def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
     """scrolls: scroll events with a depth (value 0 to 1), whose depths in thousandths add up to _scroll_thousandths.
-    dwells, dwell_ms: dwell events with seconds, and their sum; _dwell: both by length. clicked: targets of clicks,
-    queries: what was searched for, without blanks at the ends and runs of them, features_used: targets of feature_use;
-    each with how often and when last, sorted by name.
+    dwells: dwell events with seconds; dwell_ms: the sum of theirs and of those of heartbeats; _dwell: both by length,
+    heartbeats under ACTIVE. clicked: targets of clicks, queries: what was searched for, without blanks at the ends and
+    runs of them, features_used: targets of feature_use; each with how often and when last, sorted by name.
     """
     types, kind = part.events.values["event_type"], part.events.codes("event_type")
     assert kind is not None, "every event has a type"
@@ -60,14 +63,16 @@ def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
 
     scrolled = of(SCROLL) & np.isfinite(value)
     depth = np.rint(np.clip(value[scrolled], 0, 1) * 1000).astype(np.int64)
-    dwelt = of(DWELL) & np.isfinite(value) & (value > 0)
+    beat = of(HEARTBEAT)
+    dwelt = (of(DWELL) | beat) & np.isfinite(value) & (value > 0)
     ms = np.maximum(np.rint(np.minimum(value[dwelt] * 1000, LONGEST_MS)).astype(np.int64), 1)
     owner = part.user[dwelt]
-    steps = pl.DataFrame({"owner": owner, "step": np.searchsorted(EDGES, ms, side="right"), "n": 1, "ms": ms})
+    step = np.where(beat[dwelt], ACTIVE, np.searchsorted(EDGES, ms, side="right"))
+    steps = pl.DataFrame({"owner": owner, "step": step, "n": 1, "ms": ms})
     return {
         "scrolls": pl.Series(np.bincount(part.user[scrolled], minlength=n_users)),
         "_scroll_thousandths": pl.Series(_added(part.user[scrolled], depth, n_users)),
-        "dwells": pl.Series(np.bincount(owner, minlength=n_users)),
+        "dwells": pl.Series(np.bincount(owner[step != ACTIVE], minlength=n_users)),
         "dwell_ms": pl.Series(_added(owner, ms, n_users)),
         "_dwell": _by_step(steps, n_users),
         "clicked": _tallied(part, "target", of(CLICK), "target"),
