@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,27 +54,35 @@ def show(
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
-    """Show one user: since when, how much, what they like, from where, and how they are served.
+    """Show one user: since when, how much, what they like and told, when they come, and how they are served and why.
 
+    Features are null (and not shown) where there is too little to go by; docs/profiles.md has their formulas.
     Strengths are what is left of them on the user's own last day (signals.half_life_days).
 
     Examples:
     persona profile show u1042
     persona profile show u1042 --as-of 2026-03-01 --json
     """
-    from persona_cli.profiles.read import profile
+    import shutil
+    import sys
+
+    from persona_cli.cli.profile_page import page
+    from persona_cli.profiles.people import person
     from persona_cli.workspace import runs
     from persona_cli.workspace.moments import moment_of
 
     home = locate_home()
     with runs.recording(home, invocation.words, ids=[user]):
-        found = profile(home, user, moment_of(as_of), top, moment_of(known_at))
+        found = person(home, user, moment_of(as_of), top, moment_of(known_at))
         if as_json:
             emit_json(found, out)
             return
+        width = shutil.get_terminal_size().columns
+        encoding = "utf-8" if out is not None else sys.stdout.encoding or "utf-8"
+        unicode = encoding.lower().replace("-", "").startswith("utf")
         with out_stream(out) as stream:
-            for line in _page(found):
-                stream.write(line.encode() + b"\n")
+            for line in page(found, width, unicode):
+                stream.write(line.encode(encoding, "backslashreplace") + b"\n")
 
 
 def profile_list(
@@ -101,7 +109,7 @@ def profile_list(
     home = locate_home()
     past = as_of is not None or known_at is not None
     if not past:
-        _warn_if_behind(home)
+        warn_if_behind(home)
     rows = profiles(home, past, moment_of(as_of), moment_of(known_at))
     if stage is not None:
         rows = rows.filter(pl.col("stage") == stage)
@@ -148,7 +156,7 @@ def export(
     as_of: AsOfOption = None,
     known_at: KnownAtOption = None,
 ) -> None:
-    """Write all profiles, derived columns included, to one Parquet file sorted by user.
+    """Write all profiles, derived columns and features included, to one Parquet file sorted by user.
 
     Read this file, not the folder profiles/ of the workspace: that one also holds rows that are no longer true.
 
@@ -156,7 +164,7 @@ def export(
     persona profile export profiles.parquet
     persona profile export march.parquet --as-of 2026-03-01
     """
-    from persona_cli.profiles.read import profiles
+    from persona_cli.profiles.people import people
     from persona_cli.workspace import runs
     from persona_cli.workspace.artifacts import file_digest, replace_file
     from persona_cli.workspace.moments import moment_of
@@ -164,8 +172,8 @@ def export(
     home = locate_home()
     with runs.recording(home, invocation.words) as run:
         if as_of is None and known_at is None:
-            _warn_if_behind(home)
-        rows = profiles(home, as_of=moment_of(as_of), known_at=moment_of(known_at)).sort("user_id").collect()
+            warn_if_behind(home)
+        rows = people(home, moment_of(as_of), moment_of(known_at))
         with replace_file(file) as beside:
             rows.write_parquet(beside)
         run.counts = {"users": rows.height}
@@ -234,53 +242,12 @@ def _value(value: Any) -> str:
     return printable(str(plain(value)))
 
 
-def _warn_if_behind(home: Any) -> None:
+def warn_if_behind(home: Any) -> None:
     from persona_cli.profiles.sync import behind
 
     reason = behind(home)
     if reason is not None:
         warn(f"the profiles are behind the events ({reason}); run: persona profile build")
-
-
-def _page(found: Mapping[str, Any]) -> Iterator[str]:
-    """The profile for people: a line a fact, then tables; what is not known is left out."""
-    seconds = found["session_seconds"]
-    facts: list[tuple[str, str | None]] = [
-        ("user", found["user_id"]),
-        ("account", found["account_id"]),
-        ("seen", f"{_minute(found['first_seen'])} – {_minute(found['last_seen'])}"),
-        ("events", f"{found['events']:,} ({found['items']:,} with an item): {_counts(found['types'])}"),
-        ("sessions", f"{found['sessions']:,}, {_span(seconds / found['sessions'])} each on average"),
-        ("devices", _counts(found["devices"])),
-        ("busiest", _busiest(found["hours"])),
-    ]
-    named = ("device", "browser", "os", "country", "network", "locale", "tz")
-    facts.append(("latest", ", ".join(f"{name} {found[name]}" for name in named if found[name] is not None)))
-    facts.append(("consent", found["consent"]))
-    facts.append(("stage", found["stage"] + (", held out: gets the popular list" if found["holdout"] else "")))
-    facts.append(("never", ", ".join(found["never"])))
-    for name, text in facts:
-        if text:
-            yield f"{name:<9} {printable(text)}"
-    for title, key, records in (
-        ("items", "item_id", found["top_items"]),
-        ("categories", "category", found["categories"]),
-        ("tags", "tag", found["tags"]),
-    ):
-        if records:
-            yield f"\n{'strength':>9}  {title}"
-            yield from _strengths(key, records)
-
-
-def _strengths(key: str, records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    for record in records:
-        more = [record[name] for name in ("title", "category") if name != key and record.get(name)]
-        yield f"{record['strength']:>9.3f}  {printable(' · '.join([record[key], *more]))}"
-
-
-def _counts(counted: Mapping[str, int]) -> str:
-    ordered = sorted(counted.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ", ".join(f"{n:,} {name}" for name, n in ordered)
 
 
 def _busiest(hours: list[int]) -> str:
@@ -291,9 +258,3 @@ def _busiest(hours: list[int]) -> str:
 
 def _minute(moment: Any) -> str:
     return str(plain(moment))[:16].replace("T", " ")
-
-
-def _span(seconds: float) -> str:
-    from persona_cli.workspace.locks import age_text
-
-    return age_text(seconds)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,9 @@ from persona_cli.cli.common import (
     say,
 )
 from persona_cli.errors import CheckFailed, MissingInput
+
+if TYPE_CHECKING:
+    from persona_cli.workspace.home import Home
 
 _BEGIN = """No workspace here yet. To begin:
 
@@ -70,7 +74,10 @@ def init(
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Show what the workspace holds and the next command to try.
+    """Show what the workspace holds, which types of personalization the data can carry, and the next command to try.
+
+    For each type (content, ui, plans, messages, features) it says what the data lacks and which event or command
+    brings it.
 
     Examples:
     persona status
@@ -79,7 +86,8 @@ def status(as_json: JsonOption = False) -> None:
     if as_json:
         from persona_cli.workspace.overview import overview
 
-        emit_json(overview(locate_home()))
+        home = locate_home()
+        emit_json(overview(home) | {"carries": _carries(home)})
     else:
         locate_home()
         show_status()
@@ -110,6 +118,34 @@ def show_status() -> None:
         rows.append(("rejected", "persona quarantine list"))
     rows.append(("next", held["next"]))
     sys.stdout.write("".join(f"{name:<10} {printable(text)}\n" for name, text in rows))
+    if carries := _carries(home):
+        sys.stdout.write("\nwhat the data can carry\n")
+        sys.stdout.write("".join(f"{line}\n" for line in _carried(carries)))
+
+
+def _carries(home: Home) -> dict[str, Any]:
+    """What `profiles.carrying` says; nothing before the first ingest, when no table engine is needed either."""
+    from persona_cli.workspace.overview import has_tables
+
+    if not has_tables(home):
+        return {}
+    from persona_cli.profiles.carrying import carrying
+
+    return carrying(home)
+
+
+def _carried(carries: dict[str, Any]) -> Iterator[str]:
+    for name, one in carries.items():
+        if one["ready"]:
+            there = ", ".join(f"{need['have']:,} {need['what']}" for need in one["needs"])
+            yield f"{name:<10} ready: {there}"
+            continue
+        label = name
+        for need in one["needs"]:
+            if need["add"] is not None:
+                few = f"{need['have']:,} of {need['needed']} {need['what']}" if need["have"] else f"no {need['what']}"
+                yield f"{label:<10} lacks: {few}; add {need['add']}"
+                label = ""
 
 
 def config_show(
@@ -227,6 +263,10 @@ def doctor(
         say("no workspace here: only the installation is checked")
     else:
         findings += examine(home, repair=fix)
+        if any(home.settings.values[name] for name in ("features", "segments")):
+            from persona_cli.profiles import segments
+
+            findings += [Finding(*found) for found in segments.findings(home)]
         # Where there is a problem, what would be read may be unreadable.
         if home.settings.values["survey"] and not any(finding.state == "problem" for finding in findings):
             from persona_cli.profiles.survey import unknown_names

@@ -6,6 +6,7 @@ of those never makes a stored profile stale.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from persona_cli.events.catalogue import current
 from persona_cli.events.store import scan_events
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
+from persona_cli.profiles.features import PREFERRED, preferred
 from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.identity import Persons, person_events, persons, raw_key
@@ -45,10 +47,15 @@ def profile(
     who = persons(home, as_of, known_at)
     events = events_of(home, user, as_of, known_at, who)
     if not events.height:
-        when = "" if as_of is None else f" before {_iso(as_of)}"
-        when += "" if known_at is None else f" by what was ingested until {_iso(known_at)}"
-        raise MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
+        raise nobody(user, as_of, known_at)
     return {**profile_of(home, events, as_of, top), "ids": who.ids_of(who.of(pl.Series([user]))).to_list()}
+
+
+def nobody(user: str, as_of: datetime | None, known_at: datetime | None) -> MissingInput:
+    """The error for a user without events."""
+    when = "" if as_of is None else f" before {_iso(as_of)}"
+    when += "" if known_at is None else f" by what was ingested until {_iso(known_at)}"
+    return MissingInput(f"nothing is known of a user {user!r}{when}", "persona profile list")
 
 
 def events_of(
@@ -86,7 +93,8 @@ def profile_of(home: Home, events: pl.DataFrame, as_of: datetime | None, top: in
         .to_dicts()
     )
     categories = _by_category(interests, items)
-    found["preferred_category"] = next((c["category"] for c in _strongest(categories, 1) if c["strength"] > 0), None)
+    best = preferred(categories, items["category"].drop_nulls().n_unique())
+    found |= best.row(0, named=True) if best.height else dict.fromkeys(PREFERRED)
     found["categories"] = _strongest(categories, top)
     tags = items.select("item_id", pl.col("tags").alias("category")).explode("category").drop_nulls().unique()
     found["tags"] = [
@@ -97,20 +105,25 @@ def profile_of(home: Home, events: pl.DataFrame, as_of: datetime | None, top: in
 
 
 def profiles(
-    home: Home, categories: bool = True, as_of: datetime | None = None, known_at: datetime | None = None
+    home: Home,
+    categories: bool = True,
+    as_of: datetime | None = None,
+    known_at: datetime | None = None,
+    columns: Sequence[str] = folding.SHOWN,
 ) -> pl.LazyFrame:
-    """One row a user with stage, holdout and (unless refused) preferred_category, in no order.
+    """One row a user with stage, holdout and (unless refused) preferred_category with its certainty, in no order.
 
-    From the profiles table, or, with `as_of` or `known_at`, folded from the events of before that were known then.
+    From the profiles table, of which `columns` are read, or, with `as_of` or `known_at`, folded from the events of
+    before that were known then. Computed features are in `people.people`.
     """
     if as_of is None and known_at is None:
-        rows = profile_rows(home)
+        rows = profile_rows(home, columns)
         best = preferred_categories(home) if categories else None
     else:
         items = _items(home, as_of)
-        parts, found = [folding.NOBODY.select(folding.SHOWN)], [_NO_CATEGORY]
+        parts, found = [folding.NOBODY.select(columns)], [_NO_CATEGORY]
         for people, history in past(home, as_of, known_at):
-            parts.append(people.select(folding.SHOWN))
+            parts.append(people.select(columns))
             found.append(_best(history, items, home.settings))
         rows, best = pl.concat(parts), pl.concat(found) if categories else None
     derived = rows.with_columns(_derived(home, rows["user_id"]))
@@ -118,9 +131,9 @@ def profiles(
 
 
 def preferred_categories(home: Home, users: pl.Series | None = None) -> pl.DataFrame:
-    """user_id, preferred_category of all users (or some): the category of the greatest faded strength above 0.
+    """user_id, preferred_category, its share and certainty (`features.preferred`) of all users (or some).
 
-    Of equals the one that sorts first. Users without one are not in the answer. One bucket of history at a time.
+    Users without one are not in the answer. One bucket of history at a time.
     """
     table, items = tables.open_table(home, histories.NAME), _items(home)
     found = [_NO_CATEGORY]
@@ -135,15 +148,17 @@ def preferred_categories(home: Home, users: pl.Series | None = None) -> pl.DataF
     return pl.concat(found)
 
 
-_BEST_FIRST = [False, True, False]
-_NO_CATEGORY = pl.DataFrame(schema={"user_id": pl.String, "preferred_category": pl.String})
+_NO_CATEGORY = pl.DataFrame(
+    schema={
+        "user_id": pl.String,
+        **{name: pl.String if kind == "text" else pl.Float64 for name, kind in PREFERRED.items()},
+    }
+)
 
 
 def _best(history: pl.DataFrame, items: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     strengths = _by_category(_interests(history, settings), items)
-    best = strengths.filter(pl.col("strength") > 0).sort("user_id", "strength", "category", descending=_BEST_FIRST)
-    first = best.unique("user_id", keep="first", maintain_order=True)
-    return first.select("user_id", pl.col("category").alias("preferred_category"))
+    return preferred(strengths, items["category"].drop_nulls().n_unique())
 
 
 def stage_of(items: pl.Expr, settings: Settings) -> pl.Expr:
@@ -179,10 +194,16 @@ def _interests(history: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
 
 def _by_category(interests: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
-    """user_id, category, strength: sums over the items of each category."""
+    """user_id, category, strength, evidence: sums over the items of each category.
+
+    Evidence adds up min(events, strength): an event counts as one at most, and a weak one as less.
+    """
     joined = interests.join(items.select("item_id", "category").drop_nulls(), "item_id")
     millionths = (pl.col("strength") * _MILLIONTHS).round().cast(pl.Int64)
-    return joined.group_by("user_id", "category").agg(strength=(millionths.sum() / _MILLIONTHS).round(6))
+    evidence = pl.min_horizontal(millionths, pl.col("n") * _MILLIONTHS).clip(0)
+    return joined.group_by("user_id", "category").agg(
+        strength=(millionths.sum() / _MILLIONTHS).round(6), evidence=(evidence.sum() / _MILLIONTHS).round(6)
+    )
 
 
 def _strongest(strengths: pl.DataFrame, top: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from persona_cli.events.schema import KEY, Kind
-from persona_cli.profiles.read import profiles
+from persona_cli.profiles.people import people
 from persona_cli.workspace import query, tables
 from persona_cli.workspace.home import Home
 
@@ -60,7 +60,7 @@ def _current(home: Home, kind: Kind) -> pa.Table | None:
 
 
 def _profiles(home: Home) -> pa.Table | None:
-    return profiles(home).sort("user_id").collect().to_arrow() if tables.exists(home, "profiles") else None
+    return people(home).to_arrow() if tables.exists(home, "profiles") else None
 
 
 def _navigation(home: Home) -> pa.Table | None:

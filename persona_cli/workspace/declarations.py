@@ -161,6 +161,20 @@ SETTINGS: tuple[Setting, ...] = (
         'For each question a section [survey.QUESTION] with text = "What do you like?" and, for each of its answers,\n'
         'answers.ANSWER = { categories = ["comedy"], tags = [] }',
     ),
+    Setting(
+        "features",
+        "features",
+        {},
+        "Features of users of your own, computed from columns of profiles, computed features (docs/profiles.md) and\n"
+        'one another: a section [features.NAME] each with value = "events / (days_since_first + 1)"',
+    ),
+    Setting(
+        "segments",
+        "segments",
+        {},
+        "Groups of users: a section [segments.NAME] each with a condition on the same columns and features,\n"
+        "when = \"maturity >= 0.7 and device = 'mobile'\"; persona segment list",
+    ),
     Setting("train.time_limit", "duration", "4m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
     Setting("train.validation_users", "whole", 2000, "Users on whom models are compared.", 1),
     Setting("train.cuts", "whole", 2, "Past cuts at which models are compared; fewer if users or time are few.", 1, 10),

@@ -43,7 +43,7 @@ from persona_cli.workspace.tokens import FilterError, Token, shortened, tokens, 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Filter", "FilterError", "parse"]
+__all__ = ["Filter", "FilterError", "Value", "column_of", "parse", "parse_value"]
 
 MAX_LENGTH = 10_000
 """Characters of an expression."""
@@ -65,12 +65,13 @@ _NOUNS: dict[Kind, str] = {
     "time": "a time",
 }
 _NUMBERS = ("whole", "number")
+_VALUE = "a value such as events / sessions"
 _CONDITION = "a condition such as plan = 'free' or events >= 20"
 
 
 @dataclass(frozen=True)
-class Filter:
-    """One condition on a row of the declared columns."""
+class Value:
+    """What an expression is worth on a row of the declared columns: a number, a flag, a text or a time."""
 
     text: str
     columns: tuple[str, ...]
@@ -78,9 +79,17 @@ class Filter:
     term: Term = field(repr=False)
 
     @property
+    def kind(self) -> Kind:
+        return self.term.kind
+
+    @property
     def expression(self) -> pl.Expr:
-        """The condition on a frame that has the columns: true, false, or null where SQL says unknown."""
+        """The value on a frame that has the columns; a condition is true, false, or null where SQL says unknown."""
         return self.term.expression()
+
+
+class Filter(Value):
+    """One condition on a row of the declared columns."""
 
     def mask(self, frame: pl.DataFrame) -> pl.Series:
         """Whether each row meets the condition, Boolean without nulls (frame.height,)."""
@@ -98,11 +107,20 @@ def parse(text: str, columns: Mapping[str, pl.DataType | str]) -> Filter:
 
     FilterError, with a sentence, for anything else.
     """
+    return Filter(*_read(text, columns, condition=True))
+
+
+def parse_value(text: str, columns: Mapping[str, pl.DataType | str]) -> Value:
+    """As `parse`, of an expression that may be worth anything: `purchases / (sessions + 1)`, `events >= 20`, `os`."""
+    return Value(*_read(text, columns, condition=False))
+
+
+def _read(text: str, columns: Mapping[str, pl.DataType | str], condition: bool) -> tuple[str, tuple[str, ...], Term]:
     if len(text) > MAX_LENGTH:
         raise FilterError(f"an expression of {len(text):,} characters; expected at most {MAX_LENGTH:,}")
     reader = _Reader(text, columns)
-    term = reader.whole()
-    return Filter(text, tuple(sorted(set(reader.used))), term)
+    term = reader.whole(condition)
+    return text, tuple(sorted(set(reader.used))), term
 
 
 class _Reader:
@@ -114,11 +132,11 @@ class _Reader:
         self._tokens = list(tokens(text))
         self._next = self._depth = self._calculations = 0
 
-    def whole(self) -> Term:
+    def whole(self, condition: bool) -> Term:
         start = self._token
         if start.type == "end":
-            raise FilterError(f"an empty expression; expected {_CONDITION}")
-        term = self._condition(self._either(), start)
+            raise FilterError(f"an empty expression; expected {_CONDITION if condition else _VALUE}")
+        term = self._condition(self._either(), start) if condition else self._either()
         if self._token.type != "end":
             self._fail("and, or, or the end of the expression")
         return term

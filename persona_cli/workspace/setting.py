@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from persona_cli.errors import nearest
 from persona_cli.workspace.expressions import parse_condition
 
 Kind = Literal[
     "text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "counts", "survey",
-    "dialects", "any",
+    "dialects", "segments", "features", "any",
 ]  # fmt: skip
+_STATED = {"segments": "when", "features": "value"}
+"""Kinds of sections that hold one expression each, and its key."""
+_NAME = re.compile(r"^[^\W\d]\w*$")
 _DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?$")
 
 
@@ -39,7 +43,7 @@ class Setting:
 
     @property
     def is_table(self) -> bool:
-        return self.kind in ("strengths", "counts", "survey", "dialects")
+        return self.kind in ("strengths", "counts", "survey", "dialects", "segments", "features")
 
 
 def seconds(text: str) -> float:
@@ -70,6 +74,8 @@ def checked(setting: Setting, value: Any) -> Any:
         return _survey(value)
     if kind == "dialects":
         return _dialects(value)
+    if kind in _STATED:
+        return _stated(kind, value)
     if not isinstance(value, str):
         raise ValueError(f"one of {', '.join(setting.words)}" if setting.words else "a text in quotes")
     if kind == "duration":
@@ -139,6 +145,8 @@ def table_entry(setting: Setting, key: str, entry: Any) -> Any:
         return _section(key, entry)
     if setting.kind == "survey":
         return question(key, entry)
+    if setting.kind in _STATED:
+        return _statement(setting.kind, key, entry)
     return strength(key, entry) if setting.kind == "strengths" else count(key, entry)
 
 
@@ -174,6 +182,30 @@ def _section(name: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ValueError(f"a section [dialects.{name}] with fields = {{ … }}")
     return dict(given)
+
+
+def _stated(kind: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f'sections such as [{kind}.mine] with {_STATED[kind]} = "…"')
+    return {str(name): _statement(kind, str(name), given) for name, given in value.items()}
+
+
+def _statement(kind: str, name: str, given: Any) -> dict[str, str]:
+    """One `[segments.NAME]` or `[features.NAME]`: {"when": text} or {"value": text}; read in `profiles/segments.py`."""
+    key = _STATED[kind]
+    if not _NAME.match(name):
+        raise ValueError(f"a name of letters, digits and _, beginning with a letter, instead of {name!r}")
+    if not isinstance(given, Mapping):
+        raise ValueError(f'{key} = "an expression" in a section [{kind}.{name}]')
+    for unknown in given:
+        if unknown != key:
+            raise ValueError(
+                f"{key} and nothing else in [{kind}.{name}], which has {unknown!r}{nearest(unknown, [key])}"
+            )
+    text = given.get(key)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f'{key} = "an expression" in [{kind}.{name}]')
+    return {key: text}
 
 
 def _survey(value: Any) -> dict[str, Any]:

@@ -24,6 +24,53 @@ ITEMS = [
     {"item_id": "cup", "title": "Cup", "category": "dishes"},
 ]
 
+PAGE = (
+    "user      ann\n"
+    "seen      2026-03-01 10:00 to 2026-03-05 10:10 UTC\n"
+    "latest    device mobile\n"
+    "\n"
+    "Stage\n"
+    "stage     context\n"
+    "why       3 events with an item of the 5 that cohort takes\n"
+    "missing   2 more for cohort\n"
+    "never     mug (not shown again)\n"
+    "\n"
+    "Use\n"
+    "events    3: 1 block, 1 click, 1 purchase\n"
+    "sessions  2, 5 min each on average\n"
+    "devices   3 mobile\n"
+    "\n"
+    "What they told\n"
+    "blocked   items mug\n"
+    "\n"
+    "Hours of the day, UTC\n"
+    "          ··········█·············  busiest 10:00 (3)\n"
+    "          0     6     12    18   23\n"
+    "\n"
+    "Categories, by strength\n"
+    "    4.92 ████████████████████ drinks\n"
+    "    1.00 ████                 dishes\n"
+    "\n"
+    "Items, by strength\n"
+    "    4.92 ████████████████████ tea · Green \\u202etea · drinks\n"
+    "    1.00 ████                 cup · Cup · dishes\n"
+    "\n"
+    "Features\n"
+    "preferred_category   drinks (59% of the interest, 77% sure that it leads the\n"
+    "                     next)\n"
+    "maturity             0.220\n"
+    "active_days          2 of the last 28\n"
+    "purchases            1\n"
+    "days_since_first     4.0\n"
+    "days_since_last      0.0\n"
+    "days_since_purchase  4.0\n"
+    "\n"
+    "Recent history\n"
+    "2026-03-05 10:10  block     mug\n"
+    "2026-03-05 10:00  click     Cup\n"
+    "2026-03-01 10:00  purchase  Green \\u202etea\n"
+)
+
 
 def ingest(path: Path, rows: list[dict[str, str]], *more: str) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -40,29 +87,102 @@ def shop(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return open_home(elsewhere / "shop")
 
 
+def _page(shop: Home, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert run(["profile", "show", "ann", *words]) == 0
+    return capsys.readouterr().out.replace("holdout   held out: gets the popular list\n", "")
+
+
 def test_show_is_a_page_that_no_terminal_misreads(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["profile", "show", "ann"]) == 0
-    page = capsys.readouterr().out
-    held_out = ", held out: gets the popular list" if '"holdout": true' in _json(["ann"], capsys) else ""
-    assert page == (
-        "user      ann\n"
-        "seen      2026-03-01 10:00 – 2026-03-05 10:10\n"
-        "events    3 (3 with an item): 1 block, 1 click, 1 purchase\n"
-        "sessions  2, 5 min each on average\n"
-        "devices   3 mobile\n"
-        "busiest   10:00 (3)\n"
-        "latest    device mobile\n"
-        f"stage     context{held_out}\n"
-        "never     mug\n"
-        "\n"
-        " strength  items\n"
-        "    4.924  tea · Green \\u202etea · drinks\n"
-        "    1.000  cup · Cup · dishes\n"
-        "\n"
-        " strength  categories\n"
-        "    4.924  drinks\n"
-        "    1.000  dishes\n"
+    assert _page(shop, capsys) == PAGE
+
+
+def test_the_page_fits_a_narrow_terminal(
+    shop: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "44")
+    page = _page(shop, capsys)
+    strip = next(line for line in page.splitlines() if "busiest" in line)
+    assert max(len(line) for line in page.replace(strip, "").splitlines()) <= 44
+    assert "mug (not shown again)" in page
+
+
+def test_a_terminal_without_unicode_gets_plain_bars(shop: Home) -> None:
+    from persona_cli.cli.profile_page import page
+    from persona_cli.profiles.people import person
+
+    lines = list(page(person(shop, "ann"), 80, unicode=False))
+    assert "    4.92 #################### drinks" in lines
+    assert any(line.startswith("          ..........9.............") for line in lines)
+
+
+def test_status_names_what_is_lacking_and_how_to_bring_it(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    about = lines[lines.index("what the data can carry") + 1 :]
+    assert about[0] == (
+        "content    lacks: no users with enough events with an item; add events with an item_id, several a user"
     )
+    assert (
+        "           lacks: 2 of 20 users with a known device; add device or user_agent in the context of events"
+        in about
+    )
+    assert run(["status", "--json"]) == 0
+    carries = json.loads(capsys.readouterr().out)["carries"]
+    assert list(carries) == ["content", "ui", "plans", "messages", "features"]
+    assert carries["content"] == {
+        "ready": False,
+        "needs": [
+            {
+                "what": "users with enough events with an item",
+                "have": 0,
+                "needed": 20,
+                "add": "events with an item_id, several a user",
+            },
+            {"what": "described items", "have": 2, "needed": 1, "add": None},
+        ],
+    }
+
+
+def test_status_with_what_each_type_needs(shop: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = [("feature_use", "export"), ("message_open", "mail"), ("click", "card"), ("purchase", None), ("view", None)]
+    rows = [
+        {
+            **{"user_id": f"u{n}", "account_id": "acme", "event_type": kind, "item_id": "tea", "target": target},
+            **{"timestamp": f"2026-03-01T{hour:02d}:00:00Z", "context": {"device": "mobile", "country": "DE"}},
+        }
+        for n in range(20)
+        for hour, (kind, target) in enumerate(kinds)
+    ]
+    ingest(tmp_path / "more.jsonl", rows)  # type: ignore[arg-type]
+    accounts = tmp_path / "accounts.csv"
+    accounts.write_text("account_id,plan\nacme,free\n")
+    assert run(["ingest", "--quiet", "-w", "shop", str(accounts), "--kind", "accounts"]) == 0
+    capsys.readouterr()
+    assert run(["status", "--json"]) == 0
+    carries = json.loads(capsys.readouterr().out)["carries"]
+    assert {name: one["ready"] for name, one in carries.items()} == dict.fromkeys(carries, True)
+
+
+def test_segments_as_a_shell_sees_them(shop: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with shop.path("persona.toml").open("a") as settings:
+        settings.write("\n[features.pace]\nvalue = 'events / sessions'\n[segments.buyers]\nwhen = 'purchases >= 1'\n")
+    assert run(["segment", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["buyers", "purchases", ">=", "1", "<", "20"]
+    assert run(["segment", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed == [{"segment": "buyers", "when": "purchases >= 1", "users": None, "share": None}]
+    assert run(["segment", "members", "buyers", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"user_id": "ann"}]
+    assert run(["segment", "members", "buyers", "--as-of", "2026-03-01", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run(["segment", "size", "--when", "pace > 0"]) == 0
+    assert capsys.readouterr().out == "< 20 of 2 users\n"
+    assert run(["segment", "size", "--when", "evnts > 0"]) == 2
+    assert "did you mean 'events'" in capsys.readouterr().err
+    assert run(["segment", "list", "--columns", "--json"]) == 0
+    assert {"column": "pace", "kind": "number"} in json.loads(capsys.readouterr().out)
+    run(["doctor"])
+    assert "buyers" in capsys.readouterr().out
 
 
 def _json(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

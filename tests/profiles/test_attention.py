@@ -72,17 +72,30 @@ def test_what_was_clicked_searched_for_and_used_with_how_often_and_when_last() -
 
 
 def test_a_user_without_any_has_empty_lists() -> None:
-    row = one({"event_type": "purchase"})
+    row = one({"event_type": "view"})
     assert row == {"user_id": "u"} | dict.fromkeys(("scrolls", "_scroll_thousandths", "dwells", "dwell_ms"), 0) | {
-        name: [] for name in ("_dwell", "clicked", "queries", "features_used")
+        name: [] for name in ("_dwell", "clicked", "queries", "features_used", "channels", "_purchases")
     }
+
+
+def test_messages_by_channel_and_purchases() -> None:
+    row = one(
+        {"event_type": "message_open", "target": "mail", "timestamp": at(1)},
+        {"event_type": "message_click", "target": "mail", "timestamp": at(2)},
+        {"event_type": "message_open", "target": "push", "timestamp": at(3)},
+        {"event_type": "purchase", "timestamp": at(4)},
+    )
+    assert row["channels"] == [{"channel": "mail", "n": 2, "last": at(2)}, {"channel": "push", "n": 1, "last": at(3)}]
+    assert row["_purchases"] == [{"event_type": "purchase", "n": 1, "last": at(4)}]
 
 
 @st.composite
 def event(draw: st.DrawFn) -> Event:
     return {
         "user_id": draw(st.sampled_from(("a", "b", "ä"))),
-        "event_type": draw(st.sampled_from(("dwell", "scroll", "click", "search", "feature_use", "view"))),
+        "event_type": draw(
+            st.sampled_from(("dwell", "scroll", "click", "search", "feature_use", "view", "message_open", "purchase"))
+        ),
         "timestamp": at(draw(st.sampled_from((0, 1, 400)))) + timedelta(microseconds=draw(st.integers(0, 2))),
         "target": draw(st.sampled_from((None, "x", "y", "é"))),
         "query": draw(st.sampled_from((None, "q", " q ", "r  s", "r s", " "))),

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_cli.workspace import filters
-from persona_cli.workspace.filters import FilterError, parse
+from persona_cli.workspace.filters import FilterError, parse, parse_value
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 SCHEMA = {
@@ -368,3 +368,18 @@ def test_like_against_a_regular_expression(text: str, pattern: str) -> None:
 
 def test_limits_are_what_the_messages_say() -> None:
     assert (filters.MAX_LENGTH, filters.MAX_NESTING, filters.MAX_VALUES) == (10_000, 32, 1_000)
+
+
+def test_values_of_any_kind() -> None:
+    columns = {"a": "whole", "b": "number", "c": "text"}
+    frame = pl.DataFrame({"a": [1, 2], "b": [0.0, 4.0], "c": ["x", None]})
+    for text, kind, expected in (
+        ("a / b", "number", [None, 0.5]),
+        ("a >= 2", "flag", [False, True]),
+        ("c", "text", ["x", None]),
+        ("3", "whole", [3, 3]),
+    ):
+        value = parse_value(text, columns)
+        assert (value.kind, frame.with_columns(v=value.expression)["v"].to_list()) == (kind, expected)
+    with pytest.raises(FilterError, match="an empty expression; expected a value"):
+        parse_value(" ", columns)

@@ -18,6 +18,7 @@ from persona_cli.profiles.folds.counting import lists
 from persona_cli.profiles.folds.part import FoldRules, Part, owners
 
 DWELL, SCROLL, CLICK, SEARCH, FEATURE = "dwell", "scroll", "click", "search", "feature_use"
+OPENED, FOLLOWED, PURCHASE = "message_open", "message_click", "purchase"
 LONGEST_MS = 86_400_000
 """A longer dwell counts as one of this length."""
 HEARTBEAT = "heartbeat"
@@ -26,7 +27,13 @@ ACTIVE = -1
 EDGES: Ints = np.unique(np.rint(1000 * 2.0 ** (np.arange(-6, 34) / 2)).astype(np.int64))
 """Milliseconds at which the next step of dwell begins."""
 
-_TALLIES = {"clicked": "target", "queries": "query", "features_used": "feature"}
+_TALLIES = {
+    "clicked": "target",
+    "queries": "query",
+    "features_used": "feature",
+    "channels": "channel",
+    "_purchases": "event_type",
+}
 """Column → the name of what is counted in it."""
 _SUMS = ("scrolls", "_scroll_thousandths", "dwells", "dwell_ms")
 _STEPS = [pa.field("step", pa.int64()), pa.field("n", pa.int64()), pa.field("ms", pa.int64())]
@@ -48,8 +55,10 @@ TEXTS = ("event_type", "target", "query")
 def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
     """scrolls: scroll events with a depth (value 0 to 1), whose depths in thousandths add up to _scroll_thousandths.
     dwells: dwell events with seconds; dwell_ms: the sum of theirs and of those of heartbeats; _dwell: both by length,
-    heartbeats under ACTIVE. clicked: targets of clicks, queries: what was searched for, without blanks at the ends and
-    runs of them, features_used: targets of feature_use; each with how often and when last, sorted by name.
+    heartbeats under ACTIVE. clicked: targets of clicks,
+    queries: what was searched for, without blanks at the ends and runs of them, features_used: targets of feature_use,
+    channels: targets of message_open and message_click, _purchases: purchases; each with how often and when last,
+    sorted by name.
     """
     types, kind = part.events.values["event_type"], part.events.codes("event_type")
     assert kind is not None, "every event has a type"
@@ -78,6 +87,8 @@ def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
         "clicked": _tallied(part, "target", of(CLICK), "target"),
         "queries": _tallied(part, "query", None, "query"),
         "features_used": _tallied(part, "target", of(FEATURE), "feature"),
+        "channels": _tallied(part, "target", of(OPENED) | of(FOLLOWED), "channel"),
+        "_purchases": _tallied(part, "event_type", of(PURCHASE), "event_type"),
     }
 
 

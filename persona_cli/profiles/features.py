@@ -1,0 +1,262 @@
+"""Computed features: what the columns of profiles say about a user, for all users at once or for one.
+
+Each follows from the user's own row; `power_user_score` and `feature_breadth` also from what others do (`Population`).
+A feature whose evidence is below its minimum is null. Formulas and their sources stand at each function and in
+docs/profiles.md. Everything is measured at one moment: the one asked for, else that of the last event of anybody, so
+that a profile of old data does not grow older by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles.coding import Ints
+from persona_cli.workspace.terms import Kind
+
+Floats = NDArray[np.float64]
+
+WINDOW_DAYS = 28
+"""Days before the moment in which use counts for power_user_score."""
+HALF = {"days": 30, "sessions": 10, "kinds": 5}
+"""Where each part of maturity is one half."""
+RAYLEIGH = 3.0
+"""The hour of a user is usual where sessions × concentration² is at least this: Rayleigh's test at 5 %."""
+MIN_MESSAGES = 3
+"""Opens and clicks of messages before a channel is called usual."""
+EVEN_EVENTS = 5
+"""Interests are drawn towards all categories alike as if by so many more events."""
+NAMES: dict[str, Kind] = {
+    "power_user_score": "number",
+    "maturity": "number",
+    "active_days": "whole",
+    "usual_hour": "whole",
+    "usual_hour_concentration": "number",
+    "usual_channel": "text",
+    "usual_channel_certainty": "number",
+    "features": "whole",
+    "feature_breadth": "number",
+    "purchases": "whole",
+    "days_since_first": "number",
+    "days_since_last": "number",
+    "days_since_purchase": "number",
+    "days_since_search": "number",
+    "days_since_feature_use": "number",
+    "days_since_message": "number",
+}
+"""Computed features and their kinds, beside those of `PREFERRED`."""
+PREFERRED: dict[str, Kind] = {
+    "preferred_category": "text",
+    "preferred_category_share": "number",
+    "preferred_category_certainty": "number",
+}
+NEEDED = (
+    "first_seen",
+    "last_seen",
+    "sessions",
+    "types",
+    "hours",
+    "features_used",
+    "channels",
+    "queries",
+    "_intervals",
+    "_purchases",
+)
+"""Columns of profiles that features are computed from."""
+USE = ("_intervals", "features_used")
+"""Of these, what others are compared by."""
+_DAY = 86_400_000_000
+_SINCE = {"purchase": "_purchases", "search": "queries", "feature_use": "features_used", "message": "channels"}
+
+
+@dataclass(frozen=True)
+class Population:
+    """What everybody did until a moment: the measure of one user."""
+
+    moment: datetime
+    """Until when; days are counted back from here."""
+    use: Mapping[str, Ints]
+    """Active days, sessions and different features of the users who were there in the window, each sorted."""
+    features: int
+    """Different features that anybody has used."""
+
+
+def population(moment: datetime, rows: pl.DataFrame) -> Population:
+    """Of everybody's rows with the columns `USE`, folded from events before or at the moment."""
+    used = _recent(rows, moment)
+    active = used.filter(pl.col("days") > 0)
+    use = {name: np.sort(active[name].to_numpy()) for name in ("days", "sessions", "features")}
+    named = rows["features_used"].explode().drop_nulls().struct.field("feature")
+    return Population(moment, use, named.n_unique())
+
+
+def computed(rows: pl.DataFrame, among: Population) -> pl.DataFrame:
+    """The features `NAMES` of rows with the columns `NEEDED` (n_users,), aligned with them."""
+    moment = among.moment
+    recent = _recent(rows, moment)
+    features = rows["features_used"].list.len().cast(pl.Int64)
+    hour, concentration = usual_hours(rows["hours"], rows["sessions"].to_numpy())
+    found: dict[str, pl.Series | pl.Expr] = {
+        "power_user_score": power_user_scores(recent, among),
+        "maturity": maturities(rows),
+        "active_days": recent["days"],
+        "usual_hour": hour,
+        "usual_hour_concentration": concentration,
+        **usual_channels(rows["channels"]),
+        "features": features,
+        "feature_breadth": (features / among.features).round(6) if among.features else _nothing(rows.height),
+        "purchases": pl.DataFrame({"_": rows["_purchases"]})
+        .select(pl.col("_").list.eval(pl.element().struct.field("n")).list.sum())
+        .to_series(),
+        "days_since_first": _days(rows["first_seen"], moment),
+        "days_since_last": _days(rows["last_seen"], moment),
+    }
+    for name, column in _SINCE.items():
+        last = pl.col(column).list.eval(pl.element().struct.field("last")).list.max()
+        found[f"days_since_{name}"] = _days(rows.select(last).to_series(), moment)
+    return pl.DataFrame({name: found[name] for name in NAMES})
+
+
+def power_user_scores(recent: pl.DataFrame, among: Population) -> pl.Series:
+    """Mean percentile rank of active days, sessions and different features in the window, from 0 to 1 (n_users,).
+
+    A day is active if a session began on it (UTC). Ranks are among the users who were active in the window,
+    (number below + half the number equal) / number (Hazen, 1914); who was not is 0. Features count where anybody used
+    one in the window. Null for all where fewer than `SMALLEST_CELL` users were active. `recent`: days, sessions,
+    features of each user. After the count of active days in 28, known as L28 (Chen, The Power User Curve, 2018).
+    """
+    n = len(among.use["days"])
+    if n < SMALLEST_CELL:
+        return _nothing(recent.height)
+    ranks = []
+    for name, ordered in among.use.items():
+        if name == "features" and not ordered[-1]:
+            continue
+        value = recent[name].to_numpy()
+        ranks.append((np.searchsorted(ordered, value, "left") + np.searchsorted(ordered, value, "right")) / (2 * n))
+    return pl.Series(np.where(recent["days"].to_numpy() > 0, np.mean(ranks, axis=0), 0.0)).round(6)
+
+
+def maturities(rows: pl.DataFrame) -> pl.Series:
+    """How far along a user is, from 0 to below 1: mean of x / (x + half) for three counts (n_users,).
+
+    Days from first to last event (one half at 30), sessions (10), different event types and features (5). The
+    saturating curve is that of Michaelis and Menten (1913).
+    """
+    days = (rows["last_seen"] - rows["first_seen"]).dt.total_microseconds().to_numpy() / _DAY
+    kinds = (rows["types"].list.len().cast(pl.Int64) + rows["features_used"].list.len().cast(pl.Int64)).to_numpy()
+    counts = {"days": days, "sessions": rows["sessions"].to_numpy(), "kinds": kinds}
+    return pl.Series(np.mean([x / (x + HALF[name]) for name, x in counts.items()], axis=0)).round(6)
+
+
+def usual_hours(hours: pl.Series, sessions: Ints) -> tuple[pl.Series, pl.Series]:
+    """The local hour (0–23) that holds the circular mean of the user's events, and how concentrated they are.
+
+    With n_h events in hour h at the angle a_h = 2π (h + ½) / 24, the mean is the angle of Σ n_h (cos a_h, sin a_h) and
+    the concentration R its length over Σ n_h: 1 at one hour, 0 spread evenly (Mardia and Jupp, Directional Statistics,
+    2000). Null unless sessions × R² ≥ `RAYLEIGH`: events of one session say the same thing once.
+    """
+    counts: Floats = hours.explode().to_numpy().reshape(-1, 24).astype(np.float64)
+    angles = 2 * np.pi * (np.arange(24) + 0.5) / 24
+    # Components are rounded: opposite hours cancel, and what is left of rounding is no direction.
+    x, y = (np.round((counts * wave(angles)).sum(axis=1), 9) for wave in (np.cos, np.sin))
+    total = counts.sum(axis=1)
+    concentration = np.round(np.hypot(x, y) / np.maximum(total, 1), 9)
+    hour = np.floor(np.round(np.arctan2(y, x) % (2 * np.pi) * 24 / (2 * np.pi), 6)).astype(np.int64) % 24
+    told = pl.Series(sessions * concentration**2 >= RAYLEIGH)
+    both = pl.DataFrame({"hour": hour, "concentration": concentration, "told": told})
+    shown = both.select(pl.when("told").then("hour").alias("hour"), pl.col("concentration").round(6))
+    return shown["hour"], shown["concentration"]
+
+
+def usual_channels(channels: pl.Series) -> dict[str, pl.Series]:
+    """The channel of most opens and clicks of messages, and the chance that it is ahead of the next (`ahead`).
+
+    Null below `MIN_MESSAGES` opens and clicks, and where two channels have equally many.
+    """
+    flat = pl.DataFrame({"owner": np.arange(len(channels)), "_": channels}).explode("_").drop_nulls("_").unnest("_")
+    ordered = flat.sort("owner", "n", "channel", descending=[False, True, False])
+    first = ordered.group_by("owner", maintain_order=True).agg(
+        pl.col("channel").first(),
+        first=pl.col("n").first(),
+        second=pl.col("n").get(1, null_on_oob=True).fill_null(0),
+        total=pl.col("n").sum(),
+    )
+    first = first.filter((pl.col("total") >= MIN_MESSAGES) & (pl.col("first") > pl.col("second")))
+    certainty = ahead(first["first"].to_numpy(), first["second"].to_numpy())
+    known = first.select("owner", "channel", certainty=pl.Series(certainty, dtype=pl.Float64).round(6))
+    owner = flat.clear().select("owner").vstack(pl.DataFrame({"owner": np.arange(len(channels))}))
+    aligned = owner.join(known, on="owner", how="left", maintain_order="left")
+    return {"usual_channel": aligned["channel"], "usual_channel_certainty": aligned["certainty"]}
+
+
+def preferred(strengths: pl.DataFrame, n_categories: int) -> pl.DataFrame:
+    """user_id and `PREFERRED` of the users who have one, of user_id, category, strength, evidence (in any order).
+
+    The category of the greatest faded strength above 0; of equals the one that sorts first. With strengths s (those
+    above 0), their sum S and the evidence E = Σ min(events, strength) over items, n_c = E s_c / S events speak for each
+    category. Share: (n_c + a / K) / (E + a) with a = `EVEN_EVENTS` spread over all K categories of the catalogue, the
+    posterior mean of a Dirichlet-multinomial. Certainty: `ahead` of the runner-up.
+    """
+    liked = strengths.filter(pl.col("strength") > 0)
+    liked = liked.sort("user_id", "strength", "category", descending=[False, True, False])
+    found = liked.group_by("user_id", maintain_order=True).agg(
+        pl.col("category").first(),
+        first=pl.col("strength").first(),
+        second=pl.col("strength").get(1, null_on_oob=True).fill_null(0.0),
+        total=(pl.col("strength") * 1_000_000).round().cast(pl.Int64).sum() / 1_000_000,
+        evidence=(pl.col("evidence") * 1_000_000).round().cast(pl.Int64).sum() / 1_000_000,
+    )
+    evidence, total = found["evidence"].to_numpy(), found["total"].to_numpy()
+    first, second = (evidence * found[name].to_numpy() / total for name in ("first", "second"))
+    share = (first + EVEN_EVENTS / max(n_categories, 1)) / (evidence + EVEN_EVENTS)
+    return found.select(
+        "user_id",
+        preferred_category="category",
+        preferred_category_share=pl.Series(share, dtype=pl.Float64).round(6),
+        preferred_category_certainty=pl.Series(ahead(first, second), dtype=pl.Float64).round(6),
+    )
+
+
+def ahead(first: NDArray[np.generic], second: NDArray[np.generic]) -> Floats:
+    """The chance that what `first` events speak for is more likely than what `second` speak for (n,).
+
+    The events of the two divide as a Binomial(p) whose p was equally likely to be anything (Bayes, 1763): P(p > ½) =
+    I_½(second + 1, first + 1), the regularised incomplete beta function. One event to none: 3/4; equals: 1/2.
+    """
+    from scipy.special import betainc
+
+    chance: Floats = np.asarray(betainc(np.asarray(second) + 1.0, np.asarray(first) + 1.0, 0.5), dtype=np.float64)
+    return chance
+
+
+def _recent(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+    """days, sessions, features (n_users,): days on which sessions began, sessions, different features in the window."""
+    owner = np.arange(rows.height)
+    since = round(moment.timestamp() * 1_000_000) - WINDOW_DAYS * _DAY
+    began = pl.DataFrame({"owner": owner, "at": rows["_intervals"].list.eval(pl.element().struct.field("first"))})
+    began = began.explode("at").drop_nulls().with_columns(pl.col("at").to_physical()).filter(pl.col("at") >= since)
+    used = pl.DataFrame({"owner": owner, "at": rows["features_used"].list.eval(pl.element().struct.field("last"))})
+    used = used.explode("at").drop_nulls().filter(pl.col("at").to_physical() >= since)
+    days = (began["at"] // _DAY).to_numpy()
+    of = began["owner"].to_numpy()
+    different = np.unique(np.column_stack([of, days]), axis=0)[:, 0] if len(of) else of
+    counts = {"days": different, "sessions": of, "features": used["owner"].to_numpy()}
+    return pl.DataFrame({name: np.bincount(who, minlength=rows.height) for name, who in counts.items()})
+
+
+def _days(moments: pl.Series, moment: datetime) -> pl.Series:
+    """Days from each moment to `moment`, to the millionth (n_users,); null where there is none."""
+    microseconds = pl.Series([moment]).cast(pl.Datetime("us", "UTC")).to_physical()[0] - moments.to_physical()
+    days: pl.Series = microseconds / _DAY
+    return days.round(6)
+
+
+def _nothing(n: int) -> pl.Series:
+    return pl.Series([None], dtype=pl.Float64).new_from_index(0, n)
