@@ -188,22 +188,34 @@ class Workspace:
         return sync(self.home, rebuild)
 
     def profiles(self, as_of: Moment = None, known_at: Moment = None) -> pl.LazyFrame:
-        """One row a user, derived columns included; as of `as_of`, by what was ingested until `known_at`."""
-        from persona_cli.profiles.read import profiles
+        """One row a user with derived columns and features; as of `as_of`, by what was ingested until `known_at`."""
+        from persona_cli.profiles.people import people
 
-        return profiles(self.home, as_of=moment_of(as_of), known_at=moment_of(known_at))
+        return people(self.home, moment_of(as_of), moment_of(known_at)).lazy()
 
     def profile(self, user: str, as_of: Moment = None, known_at: Moment = None) -> dict[str, Any]:
         """What is known of one user, by the events before `as_of` that were ingested until `known_at`."""
-        from persona_cli.profiles.read import profile
+        from persona_cli.profiles.people import person
 
-        return profile(self.home, user, moment_of(as_of), known_at=moment_of(known_at))
+        return person(self.home, user, moment_of(as_of), known_at=moment_of(known_at))
 
     def profile_diff(self, user: str, since: Moment, until: Moment = None, known_at: Moment = None) -> dict[str, Any]:
         """What changed in one user's profile between two moments (`until` None: now); see `profiles.difference`."""
         from persona_cli.profiles.difference import difference
 
         return difference(self.home, user, moment_of(since), moment_of(until), moment_of(known_at))
+
+    def segments(self, as_of: Moment = None) -> pl.DataFrame:
+        """One row a segment of persona.toml: segment, when, users, share (null below 20 users)."""
+        from persona_cli.profiles.people import sizes
+
+        return sizes(self.home, moment_of(as_of))
+
+    def members(self, name: str | None = None, when: str | None = None, as_of: Moment = None) -> pl.Series:
+        """The ids of a segment's users, or of those who meet a condition, sorted."""
+        from persona_cli.profiles.people import members
+
+        return members(self.home, name, when, moment_of(as_of))
 
     def history(self, as_of: Moment = None) -> pl.DataFrame:
         """Strength of each user, item and day (thousandths), sorted."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from persona_cli.workspace.home import Home
 
-NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A segment of persona.toml.")]
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="A segment of persona.toml.")]
 WhenOption = Annotated[
     str | None, typer.Option("--when", metavar="EXPR", help="A condition, such as \"device = 'mobile'\".")
 ]

@@ -34,6 +34,18 @@ def people(home: Home, as_of: datetime | None = None, known_at: datetime | None 
     return found.drop(name for name in folding.COLUMNS if name.startswith("_"))
 
 
+def sizes(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
+    """`segments.sizes` of everybody."""
+    return segments.sizes(people(home, as_of), home)
+
+
+def members(home: Home, name: str | None = None, when: str | None = None, as_of: datetime | None = None) -> pl.Series:
+    """user_id of the users of a segment, or of those who meet a condition, sorted (n_members,)."""
+    condition = segments.condition(home, name, when)
+    rows = people(home, as_of)
+    return rows.filter(condition.mask(rows))["user_id"]
+
+
 def person(
     home: Home, user: str, as_of: datetime | None = None, top: int = 10, known_at: datetime | None = None
 ) -> dict[str, Any]:

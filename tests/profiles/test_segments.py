@@ -50,7 +50,10 @@ def test_own_features_may_need_one_another_in_any_order(make: Make) -> None:
 
 def test_sizes_and_small_ones_unsaid(make: Make) -> None:
     home = make("[segments.phones]\nwhen = \"device = 'mobile'\"\n[segments.desks]\nwhen = \"device = 'desktop'\"\n")
-    found = segments.sizes(people(home), home).rows()
+    shop = Workspace.of(home)
+    found = shop.segments().rows()
+    assert shop.members("desks").to_list() == sorted(f"u{n:02d}" for n in range(0, 36, 3))
+    assert shop.members(when="user_id = 'u07'").to_list() == ["u07"]
     assert found == [
         ("phones", "device = 'mobile'", 24, round(24 / 36, 6)),
         ("desks", "device = 'desktop'", None, None),
