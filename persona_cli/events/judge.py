@@ -21,6 +21,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -31,6 +32,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_US = 631_152_000_000_000  # 1990-01-01T00:00:00Z
 NAMES = {kind: tuple(spec.name for spec in fields) for kind, fields in FIELDS.items()}
 ASCII_BLANK = " \t\r\n\f\v"
+SURELY_SHORT = MAX_ID_BYTES // 4  # so many characters of any kind are no id that is too long
 MAX_DEPTH = 100  # Python's own limit differs between versions; the verdict may not
 
 _ISO = re.compile(
@@ -119,7 +121,12 @@ def judge(record: dict[str, Any], rules: Rules) -> dict[str, Any]:
         place = rules.mapping.constants if above is None else _object_at(record, above)
         if place is not None:
             for spec, key in fields:
-                if (raw := place.get(key)) is not None:
+                if (raw := place.get(key)) is None:
+                    continue
+                if spec.type == "text" and type(raw) is str and 0 < len(raw) <= SURELY_SHORT and raw.isprintable():
+                    if raw[0] != " " or raw.strip(ASCII_BLANK):  # as _text says, without the call
+                        row[spec.name] = raw
+                else:
                     row[spec.name] = _READERS[spec.type](spec, raw, rules)
     props = record.get("props")
     if props is not None and not isinstance(props, dict):
@@ -193,8 +200,12 @@ def _rest(record: dict[str, Any], tree: Tree) -> dict[str, Any]:
 
 def json_text(value: Any) -> str:
     """JSON text without spaces in which numbers are written as they came."""
+    if type(value) is str:
+        return _quoted(value)
+    if type(value) is int:
+        return int.__repr__(value)
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json_text(key)}:{json_text(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join([f"{json_text(key)}:{json_text(item)}" for key, item in value.items()]) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(json_text, value)) + "]"
     if isinstance(value, Number):
@@ -204,6 +215,10 @@ def json_text(value: Any) -> str:
     if value is None or isinstance(value, str | int | float):
         return json.dumps(value, ensure_ascii=False)
     return json.dumps(value.hex() if isinstance(value, bytes) else str(value), ensure_ascii=False)
+
+
+# What json.dumps(text, ensure_ascii=False) does, without making an encoder for each text.
+_quoted = json.encoder.encode_basestring
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -333,24 +348,33 @@ def epoch_us(spec: Field, number: int | float) -> int:
 
 
 def _iso(spec: Field, text: str, rules: Rules) -> int:
+    moment = _iso_moment(text)
+    if moment is None:
+        raise Rejected(f"{spec.name}: unreadable as a time")
+    return _microseconds(spec, moment, rules)
+
+
+@lru_cache(1_024)  # a record often has one time several times over
+def _iso_moment(text: str) -> datetime | None:
+    """With its zone if it names one; None for what is no time."""
     match = _ISO.fullmatch(text)
     if not match:
-        raise Rejected(f"{spec.name}: unreadable as a time")
+        return None
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     micro = int((fraction or "0")[:6].ljust(6, "0"))  # nanoseconds are cut, not rounded
     try:
         naive = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micro)
     except ValueError:
-        raise Rejected(f"{spec.name}: unreadable as a time") from None
+        return None
     if zone in ("Z", "z", "UTC"):
         naive = naive.replace(tzinfo=UTC)
     elif zone is not None:
         hours, minutes = int(zone[1:3]), int(zone[-2:]) if len(zone) > 3 else 0
         if hours > 23 or minutes > 59:
-            raise Rejected(f"{spec.name}: unreadable as a time")
+            return None
         offset = timedelta(hours=hours, minutes=minutes)
         naive = naive.replace(tzinfo=timezone(-offset if zone[0] == "-" else offset))
-    return _microseconds(spec, naive, rules)
+    return naive
 
 
 def _microseconds(spec: Field, moment: datetime, rules: Rules) -> int:

@@ -93,13 +93,13 @@ def value_at(record: Record, path: str) -> Any:
     value = record.get(path)
     if value is None:
         keys = _keys(path)
-        if len(keys) > 1:
-            value = record
-            for depth, key in enumerate(keys):
-                if not isinstance(value, dict):
-                    raise Rejected(f"{'.'.join(keys[:depth])}: expected an object, got {json_type(value)}")
-                if (value := value.get(key)) is None:
-                    return None
+        if len(keys) == 1 or (value := record.get(keys[0])) is None:
+            return None
+        for depth in range(1, len(keys)):
+            if not isinstance(value, dict):
+                raise Rejected(f"{'.'.join(keys[:depth])}: expected an object, got {json_type(value)}")
+            if (value := value.get(keys[depth])) is None:
+                return None
     return None if isinstance(value, str) and not value.strip(ASCII_BLANK) else value
 
 
@@ -142,22 +142,20 @@ def elements(record: Record, path: str) -> list[Record]:
 
 def without(record: Record, paths: Iterable[str]) -> Record:
     """A copy of the record less what lies at `paths` (dotted), less nulls and objects that this leaves empty."""
-    taken = set(paths)
+    return _rest(record, "", paths if isinstance(paths, set) else set(paths))
 
-    def rest(place: Record, above: str) -> Record:
-        left: Record = {}
-        for key, value in place.items():
-            path = above + key
-            if value is None or path in taken:
+
+def _rest(place: Record, above: str, taken: set[str]) -> Record:
+    left: Record = {}
+    for key, value in place.items():
+        if value is None or (above + key if above else key) in taken:
+            continue
+        if isinstance(value, dict):
+            value = _rest(value, f"{above}{key}.", taken)
+            if not value:
                 continue
-            if isinstance(value, dict):
-                value = rest(value, path + ".")
-                if not value:
-                    continue
-            left[key] = value
-        return left
-
-    return rest(record, "")
+        left[key] = value
+    return left
 
 
 def numbered(event_id: Any, number: int) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from persona_cli.events.dialects.dialect import Dialect, Dropped, Record, Rejected, elements, numbered
@@ -109,7 +110,7 @@ def records(record: Record) -> list[Record]:
     items = elements(event, "items")
     rows = []
     for place, item in enumerate(items or [None]):
-        fields, rest, others = split(SOURCES | {"value": _value_paths(event, item), "campaign": ()}, event, item)
+        fields, rest, others = split(_table(_value_paths(event, item)), event, item)
         _translate(fields, said(event, "event_name"))
         _common(fields, rest, event)
         if item is not None:
@@ -117,6 +118,11 @@ def records(record: Record) -> list[Record]:
         fields["event_id"] = numbered(row_id(record), place)
         rows.append(native(fields, merged(others, rest.pop("event_params", {}), rest)))
     return rows
+
+
+@cache
+def _table(value: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return SOURCES | {"value": value, "campaign": ()}
 
 
 def _value_paths(event: Record, item: Record | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from persona_cli.events.dialects.dialect import (
@@ -82,7 +83,9 @@ _PLACED = ("impression", "click", "view", *_MONEY)
 # Routing and versions of the sender, addresses with their queries, and who somebody is: not what happened.
 _LEFT_OUT = ("type", "action", "integrations", "_metadata", "version", "channel", "sentAt", "originalTimestamp",
              "context.traits", "context.page", "context.referrer", "context.network", "context.consent",
-             "context.consentManagement", "context.userAgentData", "properties.url", "properties.search")  # fmt: skip
+             "context.consentManagement", "context.userAgentData", "properties.url", "properties.search",
+             "timestamp", "event_type")  # fmt: skip
+_OF_TRACK = (*_LEFT_OUT, "event", "properties.products")
 _SHARED = ("sentAt", "receivedAt")  # what a batch says for all of its calls
 # Columns of warehouse tables.
 _COLUMNS = {"id": "messageId", "message_id": "messageId", "user_id": "userId", "anonymous_id": "anonymousId",
@@ -168,15 +171,22 @@ def _type(record: Record, call: str) -> Any:
     return event_type(value_at(record, "event"))
 
 
+@cache
+def _table(alias: bool, placed: bool, named: bool, valued: bool) -> Mapping[str, tuple[str, ...]]:
+    """What is read of a call: no position where nothing has a place, no target but of pages, no value but its own."""
+    unread = {*_MADE, *(() if placed else ("position",)), *(() if named else ("target",))}
+    unread |= set() if valued else {"value"}
+    return {name: paths for name, paths in (ALIAS if alias else SOURCES).items() if name not in unread}
+
+
 def _event(record: Record, call: str, made: Record, product: Record | None, at: int) -> Record:
     """The native record of a call, or of one product of it."""
     kind = made.get("event_type")
-    sources = ALIAS if call == "alias" else SOURCES
-    unread = {*_MADE, *(() if kind in _PLACED else ("position",)), *(() if call in ("page", "screen") else ("target",))}
-    if product is not None or kind in _MONEY:
-        unread.add("value")
-    sources = {name: paths for name, paths in sources.items() if name not in unread}
-    fields, rest, props = split(sources, record, product, needed=False)
+    sources = _table(
+        call == "alias", kind in _PLACED, call in ("page", "screen"), product is None and kind not in _MONEY
+    )
+    left_out = _OF_TRACK if call == "track" else _LEFT_OUT
+    fields, rest, props = split(sources, record, product, needed=False, left_out=left_out)
     fields |= made
     fields["campaign"] = campaign(record, rest, (CAMPAIGN,))
     fields["event_id"] = numbered(fields.get("event_id"), at)
@@ -184,8 +194,6 @@ def _event(record: Record, call: str, made: Record, product: Record | None, at: 
         fields["value"] = _paid(record, product)
     if kind == "impression" and product is not None:
         fields.setdefault("position", at + 1)
-    rest = without(rest, _LEFT_OUT) if call != "track" else without(rest, (*_LEFT_OUT, "event", "properties.products"))
-    rest = without(rest, ("timestamp", "event_type"))
     for name, value in (rest.pop("properties", None) or {}).items():
         put(props, name, value)
     for name, value in rest.items():

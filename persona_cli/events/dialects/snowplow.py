@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from persona_cli.events.dialects.dialect import Dialect, Record, Rejected, Sources, elements, numbered, value_at
@@ -143,8 +144,7 @@ def records(record: Record) -> list[Record]:
     products = elements(event, "products") if kind in ("struct", "unstruct") else []
     rows = []
     for place, product in enumerate(products or [None]):
-        sources = COMMON | {"campaign": ()} | _narrowed(OF_EVENT[kind], event, product)
-        fields, rest, others = split(sources, event, product)
+        fields, rest, others = split(_narrowed(kind, event, product), event, product)
         if (named := campaign(event, rest, (_CAMPAIGN,))) is not None:
             fields["campaign"] = named
         _finish(fields, event)
@@ -211,16 +211,23 @@ def _described(entity: Any, path: str) -> tuple[str, str, Any]:
     return match[1], match[2], entity.get("data")
 
 
-def _narrowed(sources: Sources, event: Record, product: Record | None) -> dict[str, tuple[str, ...]]:
+def _narrowed(kind: str, event: Record, product: Record | None) -> Sources:
     """The paths that hold for this event: an action's property is an item only if the action is about items."""
-    narrowed = dict(sources)
-    if product is not None:
+    of_items = kind != "struct" or event_type(said(event, "se_action")) in EVENT_TYPES
+    screen_end = said(event, "event_name") == "screen_end"
+    return _table(kind, product is not None, of_items, screen_end, isinstance(event.get("unstruct_event"), dict))
+
+
+@cache
+def _table(kind: str, of_product: bool, of_items: bool, screen_end: bool, described: bool) -> Sources:
+    narrowed: dict[str, tuple[str, ...]] = COMMON | {"campaign": ()} | dict(OF_EVENT[kind])
+    if of_product:
         narrowed["value"] = ()  # that of the whole order
-    elif "se_property" in sources.get("item_id", ()) and event_type(said(event, "se_action")) not in EVENT_TYPES:
+    elif not of_items:
         narrowed["item_id"] = ()
-    if said(event, "event_name") != "screen_end":
+    if not screen_end:
         narrowed = {name: tuple(path for path in paths if path != _FOREGROUND) for name, paths in narrowed.items()}
-    if not isinstance(event.get("unstruct_event"), dict):
+    if not described:
         narrowed = {name: tuple(path for path in paths if "unstruct_event." not in path)
                     for name, paths in narrowed.items()}  # fmt: skip
     return narrowed
@@ -292,8 +299,8 @@ DIALECTS = (
         notes=(
             "`event_id` and `event_fingerprint` together are the id: the same id with another fingerprint is another "
             "event. Times are UTC.",
-            "A `page_ping` becomes a `heartbeat` with its 10 seconds (what the trackers do by default; the line does not "
-            "say) and `scroll` with the share of the page's height seen.",
+            "A `page_ping` becomes a `heartbeat` with its 10 seconds (what the trackers do by default; the line does "
+            "not say) and `scroll` with the share of the page's height seen.",
             "A `struct` event is called by its action where persona has a word for it (`add_to_cart`), else "
             "`category.action`. Ecommerce events become one row a product entity; `transaction` is an `order`, each "
             "`transaction_item` a `purchase` of `ti_price · ti_quantity`.",

@@ -8,13 +8,13 @@ the other two stay in the rest. Addresses are the exception: none of the places 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from persona_cli.events.dialects.dialect import Record, Rejected, Sources, value_at, without
-from persona_cli.events.judge import ASCII_BLANK, Rules, constant, parse_json
+from persona_cli.events.judge import ASCII_BLANK, SURELY_SHORT, Rules, constant, parse_json
 from persona_cli.events.mapping import Mapping as Places
 from persona_cli.events.mapping import json_type
 from persona_cli.events.referrers import campaign_text
@@ -44,28 +44,50 @@ class Split(NamedTuple):
 
 
 def split(
-    sources: Sources, record: Record, element: Record | None = None, *, kind: Kind = "events", needed: bool = True
+    sources: Sources,
+    record: Record,
+    element: Record | None = None,
+    *,
+    kind: Kind = "events",
+    needed: bool = True,
+    left_out: Iterable[str] = (),
 ) -> Split:
-    """The fields of one record (and one element of its list) by `sources`, checked, and what they leave.
+    """The fields of one record (and one element of its list) by `sources`, checked, and what they leave, less what is
+    `left_out`: paths.
 
     Raises Rejected, with the dialect's own name of the field, for a value that cannot be read as what is expected and,
     if `needed`, for a missing one that every record needs.
     """
     fields: Record = {}
-    used: set[str] = set(sources.get("ip", ()))
+    used: set[str] = {*sources.get("ip", ()), *left_out}
     inner: set[str] = set()
-    plan = _plan(tuple(sources.items()), kind)
+    plan = _plan_of(sources, kind)
     for name, places in plan.fields:
-        for path, text, in_element, spec in places:
+        for path, text, in_element, spec, top, below in places:
+            value: Any
             if text is not None:
-                value: Any = text
+                value = text
             elif in_element:
                 value = None if element is None else value_at(element, path)
-            else:
-                value = value_at(record, path)
+            elif (value := record.get(path)) is None:  # what follows is value_at, which most of the time goes into
+                if not below or (value := record.get(top)) is None:
+                    continue
+                for key in below:
+                    if type(value) is not dict:
+                        value = value_at(record, path)
+                        break
+                    if (value := value.get(key)) is None:
+                        break
             if value is None:
                 continue
-            if spec is not None:
+            if type(value) is str:
+                if (not value or value[0] in ASCII_BLANK) and not value.strip(ASCII_BLANK):
+                    continue
+                if spec is not None and not (
+                    spec.type == "text" and len(value) <= SURELY_SHORT and value.isprintable()
+                ):
+                    constant(spec, value, _RULES)
+            elif spec is not None:
                 constant(spec, value, _RULES)
             fields[name] = value
             (inner if in_element else used).add(path)
@@ -83,11 +105,28 @@ class _Place(NamedTuple):
     text: str | None
     in_element: bool
     spec: Field | None
+    top: str  # the first key of the path, and the others
+    below: tuple[str, ...]
 
 
 class _Plan(NamedTuple):
     fields: tuple[tuple[str, tuple[_Place, ...]], ...]
     lists: frozenset[str]
+
+
+def _plan_of(sources: Sources, kind: Kind) -> _Plan:
+    """The table taken apart; one that is the same object as before is not even looked at."""
+    held = _PLANS.get(id(sources))
+    if held is not None and held[0] is sources and held[1] == kind:
+        return held[2]
+    plan = _plan(tuple(sources.items()), kind)
+    if held is not None or len(_PLANS) < _PLANS_KEPT:
+        _PLANS[id(sources)] = (sources, kind, plan)
+    return plan
+
+
+_PLANS: dict[int, tuple[Sources, Kind, _Plan]] = {}
+_PLANS_KEPT = 1_024
 
 
 @lru_cache(maxsize=256)
@@ -97,9 +136,11 @@ def _plan(sources: tuple[tuple[str, tuple[str, ...]], ...], kind: Kind) -> _Plan
     def place(name: str, path: str) -> _Place:
         spec = _called(kind, name, path) if name in _SPECS[kind] else None
         if path.startswith("="):
-            return _Place(path, path[1:], False, spec)
+            return _Place(path, path[1:], False, spec, "", ())
         _, is_element, inner = path.partition(_ELEMENT)
-        return _Place(inner if is_element else path, None, bool(is_element), spec)
+        path = inner if is_element else path
+        top, *below = path.split(".")
+        return _Place(path, None, bool(is_element), spec, top, tuple(below))
 
     lists = frozenset(path.partition(_ELEMENT)[0] for _, paths in sources for path in paths if _ELEMENT in path)
     return _Plan(tuple((name, tuple(place(name, path) for path in paths)) for name, paths in sources), lists)
