@@ -92,7 +92,8 @@ def population(moment: datetime, rows: pl.DataFrame) -> Population:
     used = _recent(rows, moment)
     active = used.filter(pl.col("days") > 0)
     use = {name: np.sort(active[name].to_numpy()) for name in ("days", "sessions", "features")}
-    named = rows["features_used"].explode().drop_nulls().struct.field("feature")
+    lists = rows["features_used"]
+    named = lists.filter(lists.list.len() > 0).explode().struct.field("feature")
     return Population(moment, use, named.n_unique())
 
 
@@ -238,17 +239,24 @@ def ahead(first: NDArray[np.generic], second: NDArray[np.generic]) -> Floats:
 
 def _recent(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
     """days, sessions, features (n_users,): days on which sessions began, sessions, different features in the window."""
-    owner = np.arange(rows.height)
     since = round(moment.timestamp() * 1_000_000) - WINDOW_DAYS * _DAY
-    began = pl.DataFrame({"owner": owner, "at": rows["_intervals"].list.eval(pl.element().struct.field("first"))})
-    began = began.explode("at").drop_nulls().with_columns(pl.col("at").to_physical()).filter(pl.col("at") >= since)
-    used = pl.DataFrame({"owner": owner, "at": rows["features_used"].list.eval(pl.element().struct.field("last"))})
-    used = used.explode("at").drop_nulls().filter(pl.col("at").to_physical() >= since)
-    days = (began["at"] // _DAY).to_numpy()
-    of = began["owner"].to_numpy()
-    different = np.unique(np.column_stack([of, days]), axis=0)[:, 0] if len(of) else of
-    counts = {"days": different, "sessions": of, "features": used["owner"].to_numpy()}
+    began, of = _instants(rows["_intervals"], "first", since)
+    _, used = _instants(rows["features_used"], "last", since)
+    # One number a user and day, of which the different ones are counted.
+    key = np.sort(of * (WINDOW_DAYS + 2) + (began // _DAY - since // _DAY))
+    different = key[np.append(True, key[1:] != key[:-1])[: len(key)]] // (WINDOW_DAYS + 2)
+    counts = {"days": different, "sessions": of, "features": used}
     return pl.DataFrame({name: np.bincount(who, minlength=rows.height) for name, who in counts.items()})
+
+
+def _instants(entries: pl.Series, field: str, since: int) -> tuple[Ints, Ints]:
+    """The instants of lists of entries that are not before `since` (m,), in microseconds, and the rows they are of."""
+    owner = np.repeat(np.arange(len(entries)), entries.list.len().to_numpy())
+    if not len(owner):
+        return owner, owner
+    instants = entries.filter(entries.list.len() > 0).explode().struct.field(field).to_physical().to_numpy()
+    lately = instants >= since
+    return instants[lately], owner[lately]
 
 
 def _days(moments: pl.Series, moment: datetime) -> pl.Series:
