@@ -37,7 +37,8 @@ def events(n: int) -> Iterator[Event]:
     for number in range(n):
         moment = 1_767_225_600_000 + number * 7_001  # milliseconds
         yield {
-            "id": f"{rng.getrandbits(128):032x}", "user": f"u{rng.randrange(20_000)}", "item": f"p{rng.randrange(5_000)}",
+            "id": f"{rng.getrandbits(128):032x}", "user": f"u{rng.randrange(20_000)}",
+            "item": f"p{rng.randrange(5_000)}",
             "ms": moment, "iso": datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds"),
             "session": f"s{number // 9}", "bought": rng.random() < 0.2, "price": rng.randrange(100, 9_999) / 100,
             "country": rng.choice(("DE", "FR", "US")), "stars": rng.randrange(1, 6),
@@ -94,7 +95,8 @@ def snowplow(one: Event) -> str:
     cells = {
         "event_id": "-".join((raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:])), "event": "unstruct",
         "collector_tstamp": when, "derived_tstamp": when, "dvce_created_tstamp": when, "user_id": one["user"],
-        "domain_userid": one["user"][::-1], "domain_sessionid": one["session"], "event_name": "snowplow_ecommerce_action",
+        "domain_userid": one["user"][::-1], "domain_sessionid": one["session"],
+        "event_name": "snowplow_ecommerce_action",
         "page_url": f"https://shop.example/p/{one['item']}", "page_urlhost": "shop.example",
         "page_urlpath": f"/p/{one['item']}", "page_referrer": "https://search.example/", "geo_country": one["country"],
         "mkt_campaign": one["campaign"] or "", "useragent": AGENT, "user_ipaddress": "203.0.113.7", "br_lang": "de-DE",

@@ -233,6 +233,13 @@ def number_states(scan: Scan, slice_: Slice) -> npt.NDArray[np.intp]:
     return states
 
 
+def whole_seconds(scan: Scan, slice_: Slice) -> Mask:
+    """Whether each text is a whole number of at most ten digits and no sign."""
+    good: Mask = _INTEGERS[number_states(scan, slice_)]
+    good &= (slice_.end - slice_.start <= 10) & (scan.octets[slice_.start] != ord("-"))
+    return good
+
+
 def _good_text(scan: Scan, spec: Field, slice_: Slice) -> Mask:
     if slice_.bare:
         return _INTEGERS[number_states(scan, slice_)]

@@ -6,7 +6,8 @@ first record is 1.
 
 The fast reader takes what layouts (JSON lines) or separators (tables without quotes) and typed columns vouch for; all
 else goes through `judge`, which alone rejects. The plain reader sends every record through `judge`: the same verdicts
-and values, slowly. Input that speaks a dialect (`translation`) is found out by its first records and read one by one.
+and values, slowly. Input that speaks a dialect (`translation`) is found out by its first records and read one by one,
+but for rows of tables that a dialect only renames (`plain`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from persona_cli.events import jsonlines, parquet, tabular, translation
+from persona_cli.events import jsonlines, parquet, plain, tabular, translation
 from persona_cli.events.batch import Batch, Reject, rows_schema
 from persona_cli.events.dialects.dialect import NATIVE, Choice, Dialect
 from persona_cli.events.judge import Rules
@@ -138,9 +139,10 @@ def _open(
         pieces = chain([] if first is None else [first], pieces)
         if (found := translation.of_lines(first, source.format, choice, max_line)) is not None:
             translator = Translator.of(found, flags)
-            reader = translation.read_headerless if found.columns else translation.read_json
             works = (
-                partial(_damaged, piece) if isinstance(piece, Damage) else partial(reader, piece, translator, max_line)
+                partial(_damaged, piece)
+                if isinstance(piece, Damage)
+                else _translated_lines(piece, translator, max_line, fast=fast)
                 for piece in pieces
             )
             return translator.mapping, works, found
@@ -196,7 +198,7 @@ def _open_text(
     if dialect is not None:
         translator = Translator.of(dialect, flags)
         translated = (
-            _translated_text(piece, unique, separator, translator, max_line)
+            _translated_text(piece, unique, separator, translator, max_line, fast=fast)
             for piece in tabular.whole_rows(rest, separator, max_line)
         )
         return translator.mapping, translated, dialect
@@ -216,16 +218,29 @@ def _open_text(
     return mapping, works(), None
 
 
+def _translated_lines(block: Block, translator: Translator, max_line: int, *, fast: bool) -> Work:
+    if not translator.dialect.columns:
+        return partial(translation.read_json, block, translator, max_line)
+    names, separator = translator.dialect.columns, translation.separator_of(translator.dialect)
+    if fast and (how := plain.renaming(translator, names)) is not None:
+        return partial(plain.read_block, block, names, separator, translator, how, max_line)
+    return partial(translation.read_headerless, block, translator, max_line)
+
+
 def _translated_text(
     piece: Block | Damage | list[tabular.Record],
     names: Sequence[str],
     separator: str,
     translator: Translator,
     max_line: int,
+    *,
+    fast: bool,
 ) -> Work:
     if isinstance(piece, Damage):
         return partial(_damaged, piece)
     if isinstance(piece, Block):
+        if fast and (how := plain.renaming(translator, names)) is not None:
+            return partial(plain.read_block, piece, names, separator, translator, how, max_line)
         return partial(translation.read_block, piece, names, separator, translator, max_line)
     return partial(translation.read_rows, piece, names, translator)
 

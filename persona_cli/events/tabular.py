@@ -115,7 +115,7 @@ def records_of(block: Block, separator: str, max_line: int, *, last: bool) -> It
         raw, used = lines[at], 1
         found: list[str] | str
         if b'"' not in raw:
-            found = _split(raw, separator)
+            found = cells_of(raw, separator)
         else:
             found, used = _quoted(lines, at, separator, max_line)
             raw = b"\n".join(lines[at : at + used])
@@ -153,7 +153,8 @@ def _undisputed(block: bytes, lines: Sequence[bytes], separator: str, max_line: 
         at += used
 
 
-def _split(raw: bytes, separator: str) -> list[str] | str:
+def cells_of(raw: bytes, separator: str) -> list[str] | str:
+    """The cells of a row without quotes, or a reason."""
     try:
         text = raw.removesuffix(b"\r").decode()
     except UnicodeDecodeError:
@@ -216,7 +217,7 @@ def read_block(block: Block, names: Sequence[str], separator: str, rules: Rules,
     singly = Singly(rules)
     for row in np.flatnonzero(~columns.done).tolist():
         raw = cells.line(row)
-        text = too_long(max_line) if len(raw) > max_line else _split(raw, separator)
+        text = too_long(max_line) if len(raw) > max_line else cells_of(raw, separator)
         record = Record(block.line + row, block.offset + int(cells.starts[row]), raw, text)
         _judge([record], names, singly)
     done, table = columns.table()

@@ -22,6 +22,7 @@ from persona_cli.events.judge import Rules, json_text, judge, parse_json
 from persona_cli.events.mapping import Mapping, Path, json_type, parse_flags
 from persona_cli.events.opening import Block, Damage, Format, too_long
 from persona_cli.events.parquet import NO_OFFSET
+from persona_cli.events.scan import Positions
 from persona_cli.events.schema import FIELDS, KEY, MAX_RAW_BYTES, Kind
 
 LOOKED_AT = 100  # records that decide which dialect a file is of
@@ -128,8 +129,9 @@ class Translated:
             Mapping(kind, {spec.name: (spec.name,) for spec in FIELDS[kind]}), rules.latest_us, rules.assume_tz
         )
 
-    def batch(self) -> Batch:
-        batch = self.singly.batch(self.read)
+    def batch(self, many: pa.Table | None = None, lines: Positions | None = None) -> Batch:
+        """With `many` rows that were read together (judged columns), and their line numbers."""
+        batch = self.singly.batch(self.read + (0 if many is None else many.num_rows), many, lines)
         batch.dropped, batch.about = self.dropped, self.about
         return batch
 
@@ -192,7 +194,7 @@ def read_rows(rows: Sequence[tabular.Record], names: Sequence[str], translator: 
     """The batch of rows of a table of text."""
     found = Translated(translator, Singly(rules), whole_lines=False)
     for row in rows:
-        found.add(row.line, row.offset, row.raw, partial(_named, row.cells, names))
+        found.add(row.line, row.offset, row.raw, partial(named, row.cells, names))
     return found.batch()
 
 
@@ -231,11 +233,17 @@ def cells_of(raw: bytes, dialect: Dialect, max_line: int) -> Record:
         raise Rejected("not UTF-8" if dialect.encoding == "utf-8" else f"not {dialect.encoding}") from None
     if not text.strip():
         raise Rejected("blank line")
-    separator = dialect.separator or _SEPARATORS.get(dialect.formats[0], "\t")
-    return _named(text.split(separator), dialect.columns)
+    separator = separator_of(dialect)
+    return named(text.split(separator), dialect.columns)
 
 
-def _named(cells: Sequence[str] | str, names: Sequence[str]) -> Record:
+def separator_of(dialect: Dialect) -> str:
+    """What stands between the cells of a table without a header."""
+    return dialect.separator or _SEPARATORS.get(dialect.formats[0], "\t")
+
+
+def named(cells: Sequence[str] | str, names: Sequence[str]) -> Record:
+    """Cells by column, empty ones None; raises Rejected for another number of them, or the reason that they are."""
     if isinstance(cells, str):
         raise Rejected(cells)
     if len(cells) != len(names):
@@ -278,7 +286,7 @@ def of_rows(
         head = b"\n".join(first.data.split(b"\n", 2 * LOOKED_AT)[: 2 * LOOKED_AT]) + b"\n"
         for row in tabular.records_of(Block(head, first.line, first.offset), separator, max_line, last=True):
             if isinstance(row, tabular.Record) and isinstance(row.cells, list) and len(row.cells) == len(names):
-                rows.append(_named(row.cells, names))
+                rows.append(named(row.cells, names))
             if len(rows) == LOOKED_AT:
                 break
     return of_records(choice, rows)

@@ -114,7 +114,12 @@ def test_the_same_id_with_another_fingerprint_is_another_event() -> None:
 def test_a_ping_is_a_heartbeat_and_what_was_scrolled() -> None:
     ping = {"pp_yoffset_min": "0", "pp_yoffset_max": "300", "br_viewheight": "700", "doc_height": "4000"}
     beat, scroll = hear(SNOWPLOW, line("page_ping", page_urlpath="/a", **ping))
-    assert beat == COMMON | {"event_type": "heartbeat", "value": 10.0, "target": "/a", "props": {"br_viewheight": "700"}}
+    assert beat == COMMON | {
+        "event_type": "heartbeat",
+        "value": 10.0,
+        "target": "/a",
+        "props": {"br_viewheight": "700"},
+    }
     assert scroll == COMMON | {
         "event_id": f"{ID}/1", "event_type": "scroll", "value": 0.25, "target": "/a",
         "props": {"pp_yoffset_min": "0", "pp_yoffset_max": "300", "doc_height": "4000"},

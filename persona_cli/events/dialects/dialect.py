@@ -26,8 +26,8 @@ Record = dict[str, Any]
 Sources = Mapping[str, tuple[str, ...]]
 
 __all__ = [
-    "NATIVE", "Choice", "Dialect", "Dropped", "Record", "Rejected", "Sources", "elements", "numbered", "pick", "read",
-    "unbatched", "value_at", "without",
+    "NATIVE", "Choice", "Dialect", "Dropped", "Plain", "Record", "Rejected", "Sources", "elements", "numbered", "pick",
+    "read", "unbatched", "value_at", "without",
 ]  # fmt: skip
 
 
@@ -39,6 +39,21 @@ def unbatched(record: Record) -> list[Any]:
     """The records of a batch object `{"batch": […]}`; any other record stands for itself."""
     batch = record.get("batch")
     return batch if isinstance(batch, list) else [record]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Rows of a table of text for which `records` only gives columns other names, so that they can be read together.
+
+    It holds for rows whose columns `seconds` are whole seconds since 1970, in which all of `needed` and none of `empty`
+    hold something; other rows go through `records`. `worded`: event types become persona's words.
+    """
+
+    sources: Sources
+    seconds: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    worded: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,8 @@ class Dialect:
     columns: tuple[str, ...] = ()
     separator: str = ""
     encoding: str = "utf-8"  # of tables of text; "latin-1" for old files
+    # How a table of text with these columns is read at once, where rows are only renamed; None where they are not.
+    plain: Callable[[Sequence[str]], Plain | None] | None = None
     notes: tuple[str, ...] = ()  # what the table of fields cannot say; sentences for docs/events.md
 
 

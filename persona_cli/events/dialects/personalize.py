@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from persona_cli.events.dialects.dialect import Dialect, Record, Rejected
+from persona_cli.events.dialects.dialect import Dialect, Plain, Record, Rejected
 from persona_cli.events.dialects.split import native, split, whole
 from persona_cli.events.dialects.words import event_type
 from persona_cli.events.schema import Kind
@@ -86,6 +86,10 @@ def interactions(record: Record) -> list[Record]:
     return found
 
 
+def plain(names: Sequence[str]) -> Plain:
+    return Plain(INTERACTIONS, ("TIMESTAMP",), needed=("ITEM_ID",), empty=("IMPRESSION",), worded=True)
+
+
 def _described(sources: dict[str, tuple[str, ...]], kind: Kind, record: Record) -> list[Record]:
     whole(record, "CREATION_TIMESTAMP", _SECONDS, -(10**11), 10**11)
     fields, rest, _ = split(sources, record, kind=kind)
@@ -100,7 +104,10 @@ def _table(
     records: Callable[[Record], list[Record]],
     *notes: str,
 ) -> Dialect:
-    return Dialect("personalize", about, ("csv", "parquet"), sources, recognises, records, kind=kind, notes=notes)
+    together = plain if kind == "events" else None
+    return Dialect(
+        "personalize", about, ("csv", "parquet"), sources, recognises, records, kind, plain=together, notes=notes
+    )
 
 
 DIALECTS = (
