@@ -185,3 +185,26 @@ def test_quarantine_list_show_and_retry(capfd: pytest.CaptureFixture[str]) -> No
     assert json.loads(out)[0]["line"] == 3
     out, _ = persona(capfd, "profile", "show", "u2", "--json")
     assert json.loads(out)["events"] == 1
+
+
+def test_a_newer_state_of_a_file_and_back(capfd: pytest.CaptureFixture[str]) -> None:
+    first, other = EVENT | {"event_id": "e1"}, EVENT | {"event_id": "e2"}
+    persona(capfd, "ingest", write("day.jsonl", first, other))
+    write("day.jsonl", first | {"item_id": "i2"}, EVENT | {"event_id": "e3"})
+    out, _ = persona(capfd, "ingest", "day.jsonl", "--replace", "--json")
+    shown = json.loads(out)
+    assert {name: shown[name] for name in ("read", "accepted", "duplicates", "replaced", "withdrawn")} == {
+        "read": 2, "accepted": 1, "duplicates": 1, "replaced": 1, "withdrawn": 1,
+    }  # fmt: skip
+    manifest = json.loads(persona(capfd, "runs", "show", shown["run"])[0])
+    assert (manifest["counts"]["withdrawn"], manifest["counts"]["replaced"]) == (1, 1)
+    _, err = persona(capfd, "ingest", write("other.jsonl", EVENT | {"event_id": "e9"}), "--replace")
+    assert "other.jsonl: no event was stored under this name before" in err
+    _, err = persona(capfd, "ingest", "undo", shown["run"])
+    assert "took back 4 rows" in err  # e1 and e3 of the newer state, e1 and e2 of the older one
+    out, _ = persona(capfd, "sql", "select event_id, item_id from events order by 1", "--format", "jsonl")
+    assert [tuple(json.loads(line).values()) for line in out.splitlines()] == [
+        ("e1", "i1"), ("e2", "i1"), ("e9", "i1"),
+    ]  # fmt: skip
+    _, err = persona(capfd, "ingest", "-", "--replace", code=64)
+    assert "standard input has none" in err
