@@ -206,5 +206,5 @@ def test_a_newer_state_of_a_file_and_back(capfd: pytest.CaptureFixture[str]) -> 
     assert [tuple(json.loads(line).values()) for line in out.splitlines()] == [
         ("e1", "i1"), ("e2", "i1"), ("e9", "i1"),
     ]  # fmt: skip
-    _, err = persona(capfd, "ingest", "-", "--replace", code=64)
+    _, err = persona(capfd, "ingest", "-", "--replace", code=2)
     assert "standard input has none" in err
