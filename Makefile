@@ -26,11 +26,13 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The references: commands from the help pages, metrics from their registry, fields of dialects from their tables.
+# The references: commands from the help pages, metrics from their registry, fields of dialects and columns of tables
+# from what the code reads and writes by.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python docs/generate_metrics.py
 	$(BIN)/python docs/generate_dialects.py
+	$(BIN)/python docs/generate_warehouse.py
 
 # One benchmark: make bench ONLY=name. What each measures, and results: benchmarks/README.md
 bench: $(VENV)/.test

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import deltalake
+import duckdb
+import pyarrow as pa
 import pytest
+from scripts import assert_current, assert_notices
 
 from persona_cli import Workspace
+from persona_cli.events.schema import stored_schema
+from persona_cli.profiles import fold, history
 
 PAGE = (Path(__file__).parents[2] / "docs" / "warehouse.md").read_text()
 
@@ -56,8 +61,35 @@ def test_users_and_exported_profiles_are_read(shown: dict[str, Any], workspace: 
     assert shown["last_seen"](str(file))["user_id"].to_list() == ["u1", "u2"]
 
 
+def test_the_sql_over_an_export_runs(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace.profiles().collect().write_parquet("profiles.parquet")
+    blocks = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (block,) = (text for text in blocks if ".parquet'" in text and "FROM FILES" not in text)
+    by_type, by_hour = (duckdb.sql(query).fetchall() for query in block.split(";")[:2])
+    assert by_type == [("u1", "click", 1), ("u1", "view", 1), ("u2", "click", 1)]
+    assert [(at_midnight, newest.isoformat()[:10]) for at_midnight, newest in by_hour] == [(3, "2026-02-01")]
+
+
+def test_the_columns_are_current() -> None:
+    assert_current("generate_warehouse.py")
+
+
+def test_the_check_notices_columns_that_are_out_of_date(tmp_path: Path) -> None:
+    assert_notices(tmp_path, "generate_warehouse.py", "warehouse.md", PAGE.replace("`event_id`, ", ""))
+
+
+def test_the_schemas_shown_are_those_on_disk(workspace: Workspace) -> None:
+    schemas = {"events": stored_schema("events"), "users": stored_schema("users")}
+    schemas |= {"profiles": fold.SCHEMA, "history": history.SCHEMA}
+    for name, schema in schemas.items():
+        stored = pa.schema(deltalake.DeltaTable(workspace.home.root / name).schema())
+        assert stored.names == schema.names
+        assert [str(field.type).replace("element", "item") for field in stored] == [str(f.type) for f in schema]
+
+
 def test_tables_ask_for_no_more_than_the_page_says(workspace: Workspace) -> None:
-    for name in ("events", "profiles", "history"):
+    for name in ("events", "users", "profiles", "history"):
         protocol = deltalake.DeltaTable(workspace.home.root / name).protocol()
         assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
         assert not protocol.reader_features and not protocol.writer_features
