@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from written import write
+from written import between, write
 
 from persona_cli.events.dialects import built_in
 from persona_cli.events.dialects.dialect import Dialect
@@ -18,7 +18,6 @@ from persona_cli.events.schema import FIELDS
 
 TARGET = Path(__file__).with_name("events.md")
 BEGIN = "<!-- Written by `make docs` from the dialects; do not edit from here -->\n"
-END = "<!-- to here -->\n"
 
 
 def reference(dialects: Sequence[Dialect]) -> str:
@@ -57,14 +56,5 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def page(current: str, made: str) -> str:
-    """The page with `made` between its two marks."""
-    before, begin, rest = current.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{TARGET} has lost the marks that the tables stand between: {BEGIN.strip()} {END.strip()}")
-    return f"{before}{BEGIN}{made}\n{END}{after}"
-
-
 if __name__ == "__main__":
-    sys.exit(write(__doc__, TARGET, lambda current: page(current, reference(built_in()))))
+    sys.exit(write(__doc__, TARGET, lambda current: between(current, BEGIN, reference(built_in()))))

@@ -14,14 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import Schema
-from written import write
+from written import between, write
 
 from persona_cli.events.schema import FIELDS, stored_schema
 from persona_cli.profiles import fold, history
 
 TARGET = Path(__file__).with_name("warehouse.md")
 BEGIN = "<!-- Written by `make docs` from the schemas of the tables; do not edit from here -->\n"
-END = "<!-- to here -->\n"
 
 
 def tables() -> Mapping[str, pa.Schema]:
@@ -56,14 +55,5 @@ def named(kind: str | Mapping[str, Any]) -> str:
     return f"struct<{', '.join(field['name'] + ': ' + named(field['type']) for field in kind['fields'])}>"
 
 
-def page(current: str, made: str) -> str:
-    """The page with `made` between its two marks."""
-    before, begin, rest = current.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{TARGET} has lost the marks that the tables stand between: {BEGIN.strip()} {END.strip()}")
-    return f"{before}{BEGIN}{made}\n{END}{after}"
-
-
 if __name__ == "__main__":
-    sys.exit(write(__doc__, TARGET, lambda current: page(current, reference(tables()))))
+    sys.exit(write(__doc__, TARGET, lambda current: between(current, BEGIN, reference(tables()))))

@@ -44,6 +44,7 @@ FIRSTS_SCHEMA = pa.schema(
     [pa.field("id", pa.string()), pa.field("stored_at", UTC_MICROSECONDS), pa.field("at", UTC_MICROSECONDS)]
 )
 _NONE = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))
+_NO_FIRSTS = pl.DataFrame(pl.from_arrow(FIRSTS_SCHEMA.empty_table()))
 
 
 @dataclass(frozen=True)
@@ -205,16 +206,25 @@ def _save_firsts(home: Home, events: Table, links: pl.DataFrame, state: dict[str
     """When each linked id was first stored, and the time of its first event then."""
     table = tables.open_or_create(home, FIRSTS, FIRSTS_SCHEMA)
     ids = pl.concat([links["anon_id"].alias("id"), links["user_id"].alias("id")]).unique().sort()
-    theirs = events.scan().select(raw_key().alias("id"), stored_at="ingested_at", at="timestamp")
-    firsts = (
-        theirs.filter(pl.col("id").is_in(ids.implode()))
-        .sort("stored_at", "at")
-        .group_by("id", maintain_order=True)
-        .first()
-        .sort("id")
-        .collect()
-    )
+    known, added = _NO_FIRSTS, list[File]()
+    said = table.metadata
+    if said.get("events_table") == events.id and "events_version" in said:
+        changed = events.changes(int(said["events_version"]))
+        if changed is not None and not changed[1]:  # nothing was taken out: what was first still is, or is new
+            known, added = table.scan().collect(), changed[0]
+            known = known.filter(pl.col("id").is_in(ids.implode()))
+    new = ids.filter(~ids.is_in(known["id"].implode()))
+    parts = [known, _firsts(events, added, known["id"]), _firsts(events, events.files, new)]
+    firsts = pl.concat(parts).sort("id", "stored_at", "at").unique("id", keep="first", maintain_order=True)
     table.commit([table.write(firsts, {})] if firsts.height else [], table.files, metadata=state)
+
+
+def _firsts(events: Table, files: Sequence[File], ids: pl.Series) -> pl.DataFrame:
+    """id, stored_at, at of the event of each id in these files that was stored first."""
+    if not len(ids) or not files:
+        return _NO_FIRSTS
+    theirs = events.scan(files).select(raw_key().alias("id"), stored_at="ingested_at", at="timestamp")
+    return theirs.filter(pl.col("id").is_in(ids.implode())).sort("stored_at", "at").unique("id", keep="first").collect()
 
 
 def assignment_ids(home: Home, users: pl.Series) -> pl.Series:

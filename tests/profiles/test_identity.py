@@ -14,9 +14,10 @@ from stored import Event, add, at, take_back, with_settings
 from persona_cli.profiles import fold, partials
 from persona_cli.profiles.history import history
 from persona_cli.profiles.holdout import in_holdout
-from persona_cli.profiles.identity import assignment_ids, persons, resolve
+from persona_cli.profiles.identity import FIRSTS, assignment_ids, persons, resolve
 from persona_cli.profiles.read import profile
 from persona_cli.profiles.sync import sync
+from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
 MakeHome = Callable[[], Home]
@@ -46,6 +47,11 @@ def click(id: str, item: str, day: float, known: bool = False) -> Event:
 
 def state(home: Home) -> tuple[pl.DataFrame, pl.DataFrame]:
     return history(home), partials.profile_rows(home, fold.COLUMNS).sort("user_id")
+
+
+def first_seen(home: Home) -> pl.DataFrame:
+    table = tables.open_table(home, FIRSTS)
+    return pl.DataFrame(schema={"id": pl.String}) if table is None or not table.files else table.scan().collect()
 
 
 def assert_same(one: Home, other: Home) -> None:
@@ -144,6 +150,7 @@ def test_incremental_equals_rebuilt_with_links_that_come_and_go(
         add(whole, kept)
         sync(whole)
         assert_same(home, whole)
+        assert first_seen(home).equals(first_seen(whole))
     else:
         assert state(home)[1].height == 0
 
