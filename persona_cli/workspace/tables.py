@@ -50,6 +50,7 @@ class Table:
         self.root = root
         self._delta = delta
         self._made: set[str] = set()  # paths of the files written from here; noted before they exist
+        self._discarded = False
         self.version: int = delta.version()
         self.id: str = str(delta.metadata().id)
         self.schema: pa.Schema = pa.schema(delta.schema())
@@ -113,6 +114,9 @@ class Table:
                 store_schema=False,
             )
             artifacts.sync_file(path)
+            # An interruption can lose sight of a thread that is just starting: what it writes would stay for ever.
+            if self._discarded:
+                raise RuntimeError("everything written from this snapshot was discarded")
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -123,8 +127,9 @@ class Table:
         """Delete files (None: all written from this snapshot); one that a commit from this snapshot added stays.
 
         So it may be called after any error: an interruption can come when the commit is made already, or when a file
-        is written and its writer does not know of it yet.
+        is written and its writer does not know of it yet. After discarding all of them nothing more is written here.
         """
+        self._discarded = self._discarded or files is None
         chosen = sorted(self._made) if files is None else [file.path for file in files]
         committed = self._added_next() if chosen else frozenset()
         for path in chosen:

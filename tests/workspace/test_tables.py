@@ -194,6 +194,34 @@ def test_discarded_files_are_gone(home: Home) -> None:
     assert parquet(home) == []
 
 
+def test_a_writer_that_nobody_waited_for_leaves_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = opened(home)
+    begins, goes_on, write = threading.Event(), threading.Event(), pq.write_table
+
+    def slow(*args: object, **more: object) -> None:
+        begins.set()
+        goes_on.wait(30)
+        write(*args, **more)
+
+    monkeypatch.setattr(pq, "write_table", slow)
+    refused: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            table.write(rows("a"), {"month": "2026-01"})
+        except RuntimeError as error:
+            refused.append(error)
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    begins.wait(30)
+    table.discard()
+    goes_on.set()
+    writer.join(30)
+    assert len(refused) == 1
+    assert parquet(home) == []
+
+
 @pytest.mark.parametrize("moment", ["the log is flushed", "the log is written"])
 def test_an_interruption_after_the_commit_deletes_nothing(
     home: Home, monkeypatch: pytest.MonkeyPatch, moment: str
