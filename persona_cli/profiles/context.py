@@ -21,7 +21,6 @@ from persona_cli.profiles.coding import Ints
 DAYPARTS = ("night", "morning", "afternoon", "evening")
 """Local hours 0–5, 6–11, 12–17, 18–23."""
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-WEEKEND = ("Saturday", "Sunday")
 NETWORKS = ("fast", "slow")
 HOUR = 3_600_000_000
 DAY = 24 * HOUR

@@ -196,12 +196,6 @@ class _Reader:
             self._stop("no column is compared here; the same holds for every row", start)
         return term
 
-    def _operand(self) -> Term:
-        """The other side of a comparison."""
-        if self._token[:2] == ("word", "null"):
-            self._stop("a comparison with null is never true; expected is null or is not null", self._token)
-        return self._sum()
-
     def _comparison(self, op: Any, left: Term, start: Token) -> Term:
         left, right = self._sides(left, start)
         if left.kind == "flag" and op not in ("=", "<>"):
