@@ -122,13 +122,18 @@ def _clock(found: Mapping[str, Any]) -> str:
     return f"local time of {printable(found['country'])}" if found["country"] is not None else "UTC"
 
 
+def busiest(hours: list[int]) -> str:
+    """The three busiest hours of the day, by the clock of the user where it is known."""
+    ordered = sorted((hour for hour in range(24) if hours[hour]), key=lambda hour: (-hours[hour], hour))
+    return ", ".join(f"{hour:02d}:00 ({hours[hour]:,})" for hour in ordered[:3])
+
+
 def _strip(hours: list[int], unicode: bool) -> list[str]:
     most, heights = max(hours), _HEIGHTS if unicode else _PLAIN_HEIGHTS
     nothing = "·" if unicode else "."
     top = len(heights)
     cells = [heights[-(-n * top // most) - 1] if n else nothing for n in hours]
-    busiest = sorted((hour for hour in range(24) if hours[hour]), key=lambda hour: (-hours[hour], hour))[:3]
-    named = ", ".join(f"{hour:02d}:00 ({hours[hour]:,})" for hour in busiest)
+    named = busiest(hours)
     return [f"{'':<{_LABEL}}{''.join(cells)}  busiest {named}", f"{'':<{_LABEL}}0     6     12    18   23"]
 
 

@@ -27,6 +27,7 @@ from persona_cli.cli.common import (
     say,
     warn,
 )
+from persona_cli.cli.profile_page import busiest
 from persona_cli.cli.survey import survey
 
 Stage = Literal["context", "cohort", "individual"]
@@ -238,7 +239,9 @@ def _value(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, list) and len(value) == 24:  # hours
-        return _busiest(value) or "–"
+        return busiest(value) or "–"
+    if isinstance(value, list) and value and isinstance(value[0], Mapping) and "n" in value[0]:
+        return printable(", ".join(f"{entry['n']:,} {next(iter(entry.values()))}" for entry in value))
     return printable(str(plain(value)))
 
 
@@ -248,12 +251,6 @@ def warn_if_behind(home: Any) -> None:
     reason = behind(home)
     if reason is not None:
         warn(f"the profiles are behind the events ({reason}); run: persona profile build")
-
-
-def _busiest(hours: list[int]) -> str:
-    """The three busiest hours of the day, by the clock of the user where it is known."""
-    ordered = sorted((hour for hour in range(24) if hours[hour]), key=lambda hour: (-hours[hour], hour))
-    return ", ".join(f"{hour:02d}:00 ({hours[hour]:,})" for hour in ordered[:3])
 
 
 def _minute(moment: Any) -> str:
