@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "persona_cli"
 RANKS = (
     ("errors",),
     ("workspace",),
+    ("consent",),
     ("events",),
     ("profiles",),
     ("models",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from persona_cli.workspace.model_declarations import MODEL_SETTINGS
+from persona_cli.workspace.privacy_declarations import PRIVACY_SETTINGS
 from persona_cli.workspace.setting import Setting
 
 STRENGTHS: dict[str, float | str] = {
@@ -185,6 +186,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("evaluate.recent_days", "number", 7.0, "Days before the cut that recent-popular counts.", 0.01),
     Setting("evaluate.margin", "number", 0.01, "Loss that still counts as no worse, as a share of the other's.", 0, 1),
     Setting("evaluate.bootstrap", "whole", 0, "Resamples of users behind an interval; 0: closed forms.", 0),
+    *PRIVACY_SETTINGS,
     Setting("compute.threads", "whole", 0, "Threads for everything but solvers; 0 = all cores.", 0),
     Setting("compute.solver_threads", "whole", 1, "Threads of solvers; another number may change the last bits.", 1),
     Setting("compute.memory_gb", "number", 4.0, "Memory that a command may plan with, in GiB.", 0.25),

@@ -1,0 +1,39 @@
+"""The settings of privacy: what `[privacy.…]` in persona.toml holds."""
+
+from __future__ import annotations
+
+from persona_cli.workspace.setting import Setting
+
+BASES = ("consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interest")
+"""Lawful bases of processing (GDPR Art. 6(1) a to f)."""
+_SHIPPED = {
+    "personalization": "contract",
+    "analytics": "contract",
+    "model_training": "contract",
+    "messaging": "consent",
+}
+
+
+def _purpose(name: str, basis: str) -> tuple[Setting, ...]:
+    section = f"privacy.purposes.{name}"
+    return (
+        Setting(
+            f"{section}.basis",
+            "text",
+            basis,
+            'The lawful basis (GDPR Art. 6): yours to decide, with whoever advises you; "": none, so it is an error\n'
+            "to use anybody's data for this purpose.",
+            words=(*BASES, ""),
+        ),
+        Setting(
+            f"{section}.assessment",
+            "text",
+            "",
+            "File that weighs your interest against theirs, which legitimate_interest needs; from this folder.",
+        ),
+    )
+
+
+PRIVACY_SETTINGS: tuple[Setting, ...] = tuple(
+    setting for name, basis in _SHIPPED.items() for setting in _purpose(name, basis)
+)
