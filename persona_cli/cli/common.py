@@ -41,6 +41,7 @@ __all__ = [
     "FormatOption",
     "JsonOption",
     "OutOption",
+    "RecipientOption",
     "SetOption",
     "WaitOption",
     "YesOption",
@@ -78,6 +79,10 @@ AsOfOption = Annotated[
     str | None,
     typer.Option("--as-of", metavar="TIME", help="As it was at this date or time (2026-03-01, 2026-03-01T12:00:00Z)."),
 ]
+RecipientOption = Annotated[
+    str | None,
+    typer.Option("--recipient", metavar="NAME", help="Who gets it; noted, so that they are told of later erasures."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 WaitOption = Annotated[
@@ -102,6 +107,9 @@ class Invocation:
         """Forget what an earlier invocation in this process said."""
         self.workspace, self.quiet, self.verbose, self.debug = None, False, False, False
         self.words = _without_globals(args)
+        from persona_cli.workspace import locks
+
+        locks.stop_reading()
 
     def take(self, given: dict[str, Any]) -> None:
         """Move the options of every command out of `given`; one given after the command wins over one before."""
@@ -251,10 +259,13 @@ def progress(what: str, total: float | None = None) -> AbstractContextManager[Ca
 
 
 def locate_home() -> Home:
-    """The workspace of this invocation; `MissingInput` if there is none."""
+    """The workspace of this invocation; `MissingInput` if there is none. What it reads stays until it ends."""
+    from persona_cli.workspace import locks
     from persona_cli.workspace.home import locate
 
-    return locate(invocation.workspace)
+    home = locate(invocation.workspace)
+    locks.read(home)
+    return home
 
 
 def locate_home_if_any() -> Home | None:

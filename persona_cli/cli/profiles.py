@@ -13,6 +13,7 @@ from persona_cli.cli.common import (
     FormatOption,
     JsonOption,
     OutOption,
+    RecipientOption,
     WaitOption,
     chosen_format,
     command,
@@ -154,6 +155,7 @@ def build(
 
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet", help="Where to; a file there is replaced.")],
+    recipient: RecipientOption = None,
     as_of: AsOfOption = None,
     known_at: KnownAtOption = None,
 ) -> None:
@@ -164,12 +166,15 @@ def export(
     Examples:
     persona profile export profiles.parquet
     persona profile export march.parquet --as-of 2026-03-01
+    persona profile export profiles.parquet --recipient "Mail house Ltd"
     """
+    from persona_cli.privacy.recipients import named, register
     from persona_cli.profiles.people import people
     from persona_cli.workspace import runs
     from persona_cli.workspace.artifacts import file_digest, replace_file
     from persona_cli.workspace.moments import moment_of
 
+    recipient = None if recipient is None else named(recipient)
     home = locate_home()
     with runs.recording(home, invocation.words) as run:
         if as_of is None and known_at is None:
@@ -177,6 +182,8 @@ def export(
         rows = people(home, moment_of(as_of), moment_of(known_at))
         with replace_file(file) as beside:
             rows.write_parquet(beside)
+            if recipient is not None:
+                register(home, recipient, "profiles", file_digest(beside), ids="user_ids")
         run.counts = {"users": rows.height}
         run.outputs = {file.name: file_digest(file)}
     say(f"{rows.height:,} profiles in {file}")

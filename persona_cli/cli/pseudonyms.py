@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from persona_cli.privacy.keys import Key
     from persona_cli.privacy.pseudonymize import Done, Naming
     from persona_cli.privacy.pseudonyms import Places
+    from persona_cli.workspace.home import Home
 
 _SHOWN = 10  # classes on a page
 QuasiOption = Annotated[
@@ -122,7 +123,8 @@ def pseudonymize(
     Without FILE the workspace is written again to the new folder of --out: events, users, accounts and items, with
     profiles built anew; models are for `persona train` there.
 
-    Printed is the share of users who are the only ones with 4 of their items: pseudonymous is not anonymous.
+    Printed is the share of users who are the only ones with 4 of their items: pseudonymous is not anonymous. The domain
+    is noted in the workspace as a recipient, who is told of later erasures.
 
     Examples:
     persona privacy pseudonymize events.jsonl --domain partner-a --key-file ~/p.key --out shared.jsonl
@@ -206,7 +208,11 @@ def _file(
         if home is None:
             return write(stdout)
         with runs.recording(home, invocation.words) as run:
+            if out is None:  # what was written before a failure has left already
+                _registered(home, names, "a file, to standard output", None)
             done = write(stdout)
+            if out is not None:
+                _registered(home, names, "a file", done.manifest["sha256"])
             run.counts = {"rows": done.rows, "key": names.key.id, "domain": names.domain}
             return done
 
@@ -236,8 +242,16 @@ def _workspace(
         done = pseudonymize_workspace(
             home, out, names, where, drop_unknown=drop_unknown, default_settings=default_settings, wait=wait
         )
+        _registered(home, names, "a workspace", None)
         run.counts = {"rows": done.rows, "key": names.key.id, "domain": names.domain}
     return done
+
+
+def _registered(home: Home, names: Naming, what: str, digest: str | None) -> None:
+    """Note the recipient, who is told when somebody is erased."""
+    from persona_cli.privacy.recipients import register as note
+
+    note(home, names.domain, what, digest, names.key.id, names.domain, "pseudonyms")
 
 
 def _report(done: Done, out: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from persona_cli.workspace.controller_declarations import CONTROLLER_SETTINGS
 from persona_cli.workspace.setting import Setting
 
 BASES = ("consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interest")
@@ -34,6 +35,7 @@ def _purpose(name: str, basis: str) -> tuple[Setting, ...]:
     )
 
 
-PRIVACY_SETTINGS: tuple[Setting, ...] = tuple(
-    setting for name, basis in _SHIPPED.items() for setting in _purpose(name, basis)
+PRIVACY_SETTINGS: tuple[Setting, ...] = (
+    *(setting for name, basis in _SHIPPED.items() for setting in _purpose(name, basis)),
+    *CONTROLLER_SETTINGS,
 )

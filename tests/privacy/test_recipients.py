@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from persona_cli.cli.main import run
 from persona_cli.errors import BadData, UsageError
 from persona_cli.privacy.recipients import by_recipient, file_name, recipients, register
-from persona_cli.workspace.home import Home, create
+from persona_cli.workspace.home import Home, create, open_home
 
 
 @pytest.fixture
@@ -57,3 +60,32 @@ def test_file_names_are_safe_and_differ() -> None:
     names = {file_name(name) for name in ("Ads", "ads", "a/ds", "../../etc", "Größe", "株式会社")}
     assert len(names) == 6
     assert all(name.isascii() and "/" not in name and not name.startswith(".") for name in names)
+
+
+def test_what_leaves_the_workspace_is_registered_where_it_is_written(films: Callable[[int], Path]) -> None:
+    root = films(6)
+    assert run(["privacy", "keys", "new", "p.key"]) == 0
+    shared = ["privacy", "pseudonymize", "-w", "w", "--domain", "ads", "--key-file", "p.key"]
+    assert run([*shared, "events.jsonl", "--out", "shared.jsonl"]) == 0
+    assert run([*shared, "--out", "other"]) == 0
+    assert run([*shared, "events.jsonl"]) == 0
+    assert run(["profile", "export", "-w", "w", "p.parquet", "--recipient", "Mail house"]) == 0
+    assert run(["profile", "export", "-w", "w", "q.parquet"]) == 0
+    file, workspace, stream, profiles = recipients(open_home(root))
+    assert (file.recipient, file.ids, file.domain) == ("ads", "pseudonyms", "ads")
+    assert file.digest == hashlib.sha256(Path("shared.jsonl").read_bytes()).hexdigest()
+    assert file.key_id == json.loads(Path("shared.jsonl.manifest.json").read_text())["key"]
+    assert (workspace.recipient, workspace.digest, stream.digest) == ("ads", None, None)
+    assert (profiles.recipient, profiles.ids, profiles.key_id) == ("Mail house", "user_ids", None)
+    assert profiles.digest == hashlib.sha256(Path("p.parquet").read_bytes()).hexdigest()
+    assert recipients(open_home(Path("other"))) == []
+
+
+def test_an_export_that_failed_is_not_registered(films: Callable[[int], Path]) -> None:
+    root = films(2)
+    assert run(["privacy", "keys", "new", "p.key"]) == 0
+    Path("broken.jsonl").write_text('{"user_id": "a"}\n{"user_id": \n')
+    shared = ["privacy", "pseudonymize", "-w", "w", "--domain", "ads", "--key-file", "p.key"]
+    assert run([*shared, "broken.jsonl", "--out", "shared.jsonl"]) == 65
+    assert run(["profile", "export", "-w", "w", "nowhere/p.parquet", "--recipient", "Ads"]) == 74
+    assert recipients(open_home(root)) == []
