@@ -349,6 +349,7 @@ class Workspace:
         self,
         users: Sequence[str] | pl.Series | None = None,
         *,
+        segment: str | None = None,
         candidates: Sequence[str] | pl.Series | pl.DataFrame | None = None,
         top: int | None = None,
         model: str | None = None,
@@ -374,6 +375,7 @@ class Workspace:
             made = recommend(
                 self.home,
                 users=asked,
+                segment=segment,
                 candidates=only,
                 top=top,
                 model=model,

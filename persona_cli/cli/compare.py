@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +57,15 @@ def compare(
         str | None,
         typer.Option(metavar="SHARE", help="Loss that still counts as no worse: 1% of the other's, or 0.01."),
     ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice",
+            metavar="CONDITION",
+            help="Of two models, compare for these users too: \"device = 'mobile'\", or segment:NAME as it was at the "
+            "cut; may repeat.",
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page.")] = None,
     format: FormatOption = None,
     as_json: JsonOption = False,
@@ -74,6 +84,7 @@ def compare(
     Examples:
     persona compare
     persona compare ease layered/7 --html compared.html
+    persona compare ease knn --slice segment:keen
     persona compare 20260301T101500 latest --metric recall@20
     persona compare previous:ease latest:knn --margin 2%
     persona compare latest:popular latest:ease --json
@@ -88,8 +99,10 @@ def compare(
     if any(name.partition("/")[0] in MODELS for name in (first, second)):
         if model:
             raise UsageError("--model names models of two evaluations; FIRST and SECOND are the models already")
-        _models(home, (first, second), metric, share, chosen, out, html)
+        _models(home, (first, second), metric, share, slices or (), chosen, out, html)
         return
+    if slices:
+        raise UsageError("--slice is for two models; slices of an evaluation are made by: persona evaluate --slice")
 
     from persona_cli.evaluation.kept import contest, document, parts, records
 
@@ -110,6 +123,7 @@ def _models(
     names: tuple[str, str],
     metric: str | None,
     margin: float,
+    slices: Sequence[str],
     format: Format,
     out: Path | None,
     html: Path | None,
@@ -117,7 +131,7 @@ def _models(
     from persona_cli.evaluation.rivals import rivalry
     from persona_cli.evaluation.rivals_report import document, parts, records
 
-    found = rivalry(home, *names, metric, margin)
+    found = rivalry(home, *names, metric, margin, slices)
     told = parts(found)
     _show(document(found), records(found), told, format, out)
     if html is not None:

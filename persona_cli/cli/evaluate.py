@@ -58,7 +58,9 @@ def evaluate(
     slices: Annotated[
         list[str] | None,
         typer.Option(
-            "--slice", metavar="CONDITION", help="Figures of these users too: \"device = 'mobile'\"; may repeat."
+            "--slice",
+            metavar="CONDITION",
+            help="Figures of these users too: \"device = 'mobile'\", or segment:NAME as it was at the cut; may repeat.",
         ),
     ] = None,
     test: Annotated[
@@ -119,6 +121,7 @@ def evaluate(
     persona evaluate
     persona evaluate --model ease --model knn --k 5,10,20
     persona evaluate --cuts 4 --slice "activity = 'heavy' and plan in ('pro', 'team')" --html report.html
+    persona evaluate --slice segment:keen --slice "segment:keen and device = 'mobile'"
     persona evaluate --split leave-last --set model.ease.lambda=200
     persona evaluate --test held-out.csv --compat all --json
     persona evaluate --from theirs.jsonl --from ours.parquet --test held-out.csv

@@ -56,6 +56,9 @@ def recommend(
         str | None, typer.Option(metavar="FILE|-", help="Users to recommend to (text, CSV, JSON lines, Parquet).")
     ] = None,
     user: Annotated[list[str] | None, typer.Option("--user", "-u", metavar="ID", help="One user; may repeat.")] = None,
+    segment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only to members of this segment of persona.toml.")
+    ] = None,
     candidates: Annotated[
         str | None,
         typer.Option(metavar="FILE|-", help="Rank exactly these items, or these (user_id, item_id) pairs."),
@@ -81,6 +84,7 @@ def recommend(
     persona recommend > out.jsonl
     persona recommend --users users.txt --top 10 --out lists.parquet --format parquet
     persona recommend --user u42 --explain --format table
+    persona recommend --segment keen --top 10 --out keen.jsonl
     persona recommend --candidates hits.csv --context device=mobile
     """
     from persona_cli.events.lists import read_ids
@@ -110,6 +114,7 @@ def recommend(
         made = serve(
             home,
             users=asked,
+            segment=segment,
             candidates=listed,
             top=top,
             model=model,

@@ -7,11 +7,13 @@ are as of the user's last known event; the tables are then as of the end of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import polars as pl
 
 from persona_cli.evaluation.exams import Exam
+from persona_cli.evaluation.membership import in_segments
 from persona_cli.events.catalogue import current
 from persona_cli.events.schema import KEY, Kind
 from persona_cli.models.interactions import contexts
@@ -39,7 +41,7 @@ _USERS: dict[str, pl.DataType] = {
 _ACCOUNTS: dict[str, pl.DataType] = {"plan": _TEXT, "industry": _TEXT, "size": pl.Int64(), "account_country": _TEXT}
 
 
-def attributes(home: Home | None, exam: Exam, settings: Settings) -> pl.DataFrame:
+def attributes(home: Home | None, exam: Exam, settings: Settings, segments: Sequence[str] = ()) -> pl.DataFrame:
     """One row a user asked about, sorted by user_id; null where unknown.
 
     user_id            String
@@ -52,8 +54,10 @@ def attributes(home: Home | None, exam: Exam, settings: Settings) -> pl.DataFram
     last_seen_days     Float64, from the last known event to the cut; null where each user has a cut of their own
     role, locale, tz, signed_up, account_id              of the table of users
     plan, industry, size (Int64), account_country        of the table of accounts
+    segment:NAME       for each of `segments`: whether the user was in this segment of persona.toml at the cut
 
-    Without `home` there are no tables, and without any known event nobody's activity is known.
+    Without `home` there are no tables, and without any known event nobody's activity is known. Segments raise
+    what `membership.in_segments` raises.
     """
     users = exam.users
     missing = [
@@ -71,19 +75,23 @@ def attributes(home: Home | None, exam: Exam, settings: Settings) -> pl.DataFram
     cut = pl.col("last") if own_cuts else pl.lit(exam.as_of, dtype=_INSTANT)
     seen = pl.lit(None, dtype=pl.Float64) if own_cuts else _days(cut - pl.col("last"))
     age = _days(cut - pl.min_horizontal("first", "signed_up"))
-    return found.with_columns(
-        events=events,
-        activity=_activity(events, settings),
-        country=pl.coalesce("country", "user_country"),
-        account_age_days=age,
-        account_age=_label(age),
-        cohort=pl.col("first").dt.strftime("%Y-%m"),
-        last_seen_days=seen,
-    ).select(
-        "user_id",
-        *("events", "activity", "device", "country", "account_age_days", "account_age", "cohort", "last_seen_days"),
-        *(name for name in _USERS if name != "user_country"),
-        *_ACCOUNTS,
+    return (
+        found.with_columns(
+            events=events,
+            activity=_activity(events, settings),
+            country=pl.coalesce("country", "user_country"),
+            account_age_days=age,
+            account_age=_label(age),
+            cohort=pl.col("first").dt.strftime("%Y-%m"),
+            last_seen_days=seen,
+        )
+        .select(
+            "user_id",
+            *("events", "activity", "device", "country", "account_age_days", "account_age", "cohort", "last_seen_days"),
+            *(name for name in _USERS if name != "user_country"),
+            *_ACCOUNTS,
+        )
+        .hstack(in_segments(home, exam, segments))
     )
 
 

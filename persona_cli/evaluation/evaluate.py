@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError
-from persona_cli.evaluation import document, exams, online
+from persona_cli.evaluation import document, exams, membership, online
 from persona_cli.evaluation.contenders import Recipe, as_saved, full_keys, recipes
 from persona_cli.evaluation.document import Evaluation
 from persona_cli.evaluation.exams import Exam
@@ -51,9 +51,9 @@ def evaluate(
     split: time (default), per-user, leave-last, user or random; `test` names a file of right answers instead. More than
     one of `cuts` ask at so many windows in turn, and figures are each user's mean over them. `overrides` are settings
     for this run; only events before `as_of` exist. Without `refit`, saved models are scored on what happened after they
-    were trained. `slices` are conditions on the users asked; `compat` names libraries whose figures are wanted too;
-    `inflation` adds what a random split would have said. MissingInput where there is no model, nothing to learn from or
-    nothing to ask.
+    were trained. `slices` are conditions on the users asked, with `segment:NAME` for a segment as it was at the cut;
+    `compat` names libraries whose figures are wanted too; `inflation` adds what a random split would have said.
+    MissingInput where there is no model, nothing to learn from or nothing to ask.
     """
     _check(split, overrides, test, cuts, inflation, refit)
     given = full_keys(overrides or {}, models)
@@ -70,10 +70,12 @@ def evaluate(
     else:
         saved, until = as_saved(wanted)
         papers = [exams.by_cut(events, until, ", ".join(one.title for one in saved))]
+    for exam in papers:
+        membership.ready(home, exam, membership.named(slices))  # before the work, not after it
     taken: list[Judged] = []
     for exam in papers:
         sitting = sit(home, wanted, exam, max(lengths) + 1, saved=saved, reuse=test is not None)
-        taken.append(judged(home, events, sitting, lengths, compat))
+        taken.append(judged(home, events, sitting, lengths, compat, slices))
         del sitting  # lists are the largest thing there is: never those of two cuts at once
     whole = put_together(taken, home.settings.whole("evaluate.bootstrap"))
     last, leading = whole.exam, f"ndcg@{max(lengths)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from persona_cli.evaluation import comparisons, compat, leakage, rolling, segments
+from persona_cli.evaluation import comparisons, compat, leakage, membership, rolling, segments
 from persona_cli.evaluation.attributes import attributes
 from persona_cli.evaluation.baselines import NAMES, POPULAR
 from persona_cli.evaluation.comparisons import Comparison
@@ -54,9 +54,17 @@ class Judged:
 
 
 def judged(
-    home: Home, events: pl.DataFrame, sitting: Sitting, ks: Sequence[int], libraries: Sequence[str] = ()
+    home: Home,
+    events: pl.DataFrame,
+    sitting: Sitting,
+    ks: Sequence[int],
+    libraries: Sequence[str] = (),
+    slices: Sequence[str] = (),
 ) -> Judged:
-    """Judge the lists of one sitting, and look into them for what could not be known; `events` are all there are."""
+    """Judge the lists of one sitting, and look into them for what could not be known; `events` are all there are.
+
+    The attributes have the segments that `slices` name.
+    """
     exam = sitting.exam
     judgements = judge(
         sitting.lists,
@@ -71,7 +79,7 @@ def judged(
         exam,
         {one.recipe.label: one for one in sitting.contenders},
         judgements,
-        attributes(home, exam, home.settings),
+        attributes(home, exam, home.settings, membership.named(slices)),
         leakage.check(evidence(home, exam, sitting.lists, events, sitting.background.known, sitting.background.items)),
         other_figures(sitting.lists, exam.answers, ks, libraries),
         len(sitting.background.items),

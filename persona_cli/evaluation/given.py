@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError
-from persona_cli.evaluation import document, exams, foreign, leakage
+from persona_cli.evaluation import document, exams, foreign, leakage, membership
 from persona_cli.evaluation.asking import asked
 from persona_cli.evaluation.attributes import attributes
 from persona_cli.evaluation.baselines import NAMES, POPULAR, baseline_lists
@@ -81,7 +81,7 @@ def evaluate_lists(
         exam,
         {},
         judgements,
-        attributes(home, exam, settings),
+        attributes(home, exam, settings, membership.named(slices)),
         leakage.check(evidence(home, exam, lists, None if home is None else events, None, whole.items)),
         other_figures(lists, answers, lengths, compat),
         len(whole.items),

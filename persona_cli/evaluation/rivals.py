@@ -24,7 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.errors import MissingInput, UsageError, nearest
-from persona_cli.evaluation import exams, segments
+from persona_cli.evaluation import exams, membership, segments
 from persona_cli.evaluation.asking import Asked, searches, still_barred
 from persona_cli.evaluation.attributes import attributes
 from persona_cli.evaluation.beyond import Background, beyond
@@ -119,10 +119,18 @@ class Rivalry:
     """By group of users: segmentation, group, users, first, second, difference, p, p_holm, verdict, better_for."""
 
 
-def rivalry(home: Home, first: str, second: str, metric: str | None = None, margin: float = MARGIN) -> Rivalry:
+def rivalry(
+    home: Home,
+    first: str,
+    second: str,
+    metric: str | None = None,
+    margin: float = MARGIN,
+    slices: Sequence[str] = (),
+) -> Rivalry:
     """Compare the saved models `first` and `second`: `ease`, `ease/3`, or `latest` for what is served.
 
-    `metric` is one that users have, such as ndcg@20 (the default, at the largest of evaluate.k). UsageError for a name
+    `metric` is one that users have, such as ndcg@20 (the default, at the largest of evaluate.k). `slices` are further
+    groups of users, as conditions on what was known at the cut, also `segment:NAME`. UsageError for a name
     or metric that is none and for one model twice; MissingInput for a model that was not trained, or no events.
     """
     saved = [registry.load_model(home, None if name == SERVED else name) for name in (first, second)]
@@ -132,6 +140,7 @@ def rivalry(home: Home, first: str, second: str, metric: str | None = None, marg
     measured, k = _metric(metric, home.settings.wholes("evaluate.k"))
     events = signal_events(home).collect()
     exam = exams.by_split(events, "time", home.settings.number("evaluate.test_share"))
+    membership.ready(home, exam, membership.named(slices))
     *wanted, baseline = recipes(home, names)
 
     learned = interactions_of(exam.train, home.settings)
@@ -171,7 +180,7 @@ def rivalry(home: Home, first: str, second: str, metric: str | None = None, marg
         overlap(lists[names[0]], lists[names[1]], k),
         comparison,
         _better_for(*(frames[name][measured].to_numpy() for name in names)),
-        by_group(frames, measured, attributes(home, exam, home.settings), margin),
+        by_group(frames, measured, attributes(home, exam, home.settings, membership.named(slices)), margin, slices),
     )
 
 
@@ -195,16 +204,22 @@ def overlap(first: pl.DataFrame, second: pl.DataFrame, k: int) -> Overlap:
 
 
 def by_group(
-    frames: Mapping[str, pl.DataFrame], metric: str, attributes: pl.DataFrame, margin: float = MARGIN
+    frames: Mapping[str, pl.DataFrame],
+    metric: str,
+    attributes: pl.DataFrame,
+    margin: float = MARGIN,
+    slices: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The comparison within each group of users that `segments.groups` shows; p corrected over all of them (Holm).
+    """The comparison within each group of users that `segments.groups` shows, and within each of the `slices`; p
+    corrected over all of them (Holm).
 
     `frames`: the first model and the second, each with user_id and the metric, sorted as `attributes` are.
     """
     (first, one), (second, other) = frames.items()
     assert one["user_id"].equals(attributes["user_id"]) and other["user_id"].equals(attributes["user_id"])
     rows: list[dict[str, Any]] = []
-    for segmentation, shown in segments.groups(attributes).items():
+    of_slices = [segments.Group(one, segments.rows_within(attributes, one)) for one in slices]
+    for segmentation, shown in {**segments.groups(attributes), **({"slice": of_slices} if slices else {})}.items():
         for group in shown:
             own = {first: one[group.rows], second: other[group.rows]}
             (found,) = compared(own, metric, [(second, first)], margin)

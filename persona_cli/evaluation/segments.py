@@ -30,10 +30,22 @@ from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.evaluation.attributes import ACTIVITY, AGES, NO_HISTORY, OLDEST, attributes, columns
 from persona_cli.evaluation.comparisons import ALPHA, holm
 from persona_cli.evaluation.intervals import Interval, mean_intervals
+from persona_cli.evaluation.membership import as_columns
 from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.workspace.filters import FilterError, parse
 
-__all__ = ["SEGMENTATIONS", "attributes", "by_segment", "columns", "groups", "said", "served_worse", "sliced", "within"]
+__all__ = [
+    "SEGMENTATIONS",
+    "attributes",
+    "by_segment",
+    "columns",
+    "groups",
+    "rows_within",
+    "said",
+    "served_worse",
+    "sliced",
+    "within",
+]
 
 Floats = NDArray[np.float64]
 
@@ -143,15 +155,20 @@ def said(found: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
 
 
 def within(attributes: pl.DataFrame, expression: str) -> pl.Series:
-    """user_id of the users who meet the condition, sorted.
+    """user_id of the users who meet the condition, sorted; errors as `rows_within` raises them."""
+    return attributes["user_id"].gather(rows_within(attributes, expression)).sort()
+
+
+def rows_within(attributes: pl.DataFrame, expression: str) -> NDArray[np.int64]:
+    """Rows of the users who meet the condition (n_members,), ascending; it may name segments as `segment:NAME`.
 
     UsageError for an expression that is none, and where fewer than SMALLEST_CELL users meet it.
     """
     try:
-        condition = parse(expression, columns(attributes))
+        condition = parse(as_columns(expression), columns(attributes))
     except FilterError as error:
         raise UsageError(f"slice {expression!r}: {error}") from error
-    members = attributes.filter(condition.mask(attributes))["user_id"].sort()
+    members: NDArray[np.int64] = np.flatnonzero(condition.mask(attributes).to_numpy())
     if len(members) < SMALLEST_CELL:
         raise UsageError(
             f"slice {expression!r} holds {len(members)} of the {attributes.height:,} users asked about; "

@@ -20,6 +20,8 @@ from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranking import Lists, Ranking, ranking
 from persona_cli.models.registry import Saved
+from persona_cli.profiles.identity import persons
+from persona_cli.profiles.people import members
 from persona_cli.profiles.sync import behind
 from persona_cli.serving.context import Audience, audience
 from persona_cli.serving.reasons import Reasons
@@ -48,6 +50,7 @@ def recommend(
     home: Home,
     *,
     users: pl.Series | None = None,
+    segment: str | None = None,
     candidates: pl.Series | pl.DataFrame | None = None,
     top: int | None = None,
     model: str | None = None,
@@ -58,10 +61,11 @@ def recommend(
 ) -> Recommendations:
     """The `top` best items of every user (default: all who are known), best first.
 
+    Of a `segment` of persona.toml, as it is at `as_of`, only the members get lists; of `users`, those who are members.
     Unknown users get the popular list. Nothing consumed, blocked or unavailable is in a list. `candidates` are the
     items to rank, or pairs (user_id, item_id), whose users are then those asked unless others are given. `model` is a
-    reference such as `ease/3`; where it says nothing the popular list goes on. MissingInput where nothing was trained
-    or nobody is known.
+    reference such as `ease/3`; where it says nothing the popular list goes on. MissingInput where nothing was trained,
+    nobody is known or no segment has that name.
     """
     saved = registry.load_model(home, model)
     if as_of is None and (reason := behind(home)) is not None:
@@ -72,6 +76,8 @@ def recommend(
         )
     if users is None and isinstance(candidates, pl.DataFrame):
         users = candidates["user_id"]
+    if segment is not None:
+        users = _in_segment(home, segment, users, as_of)
     reads = {"ordered": reads_order(saved.model), "queries": reads_queries(saved.model)}
     asked = audience(home, users, as_of, context, include_holdout, **reads)
     settings = saved.recipe(home.settings)
@@ -96,6 +102,17 @@ def recommend(
     )
     reasons = Reasons(home, saved, asked, settings) if explain else None
     return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), _frames(made, labels, reasons))
+
+
+def _in_segment(home: Home, segment: str, users: pl.Series | None, as_of: datetime | None) -> pl.Series:
+    """The members of a segment, or those of `users` who are; any id of a person stands for them."""
+    found = members(home, segment, as_of=as_of)
+    if users is not None:
+        asked = users.unique().sort()
+        found = asked.filter(persons(home, as_of).of(asked).is_in(found.implode()))
+    if not len(found):
+        log.warning("nobody %s is in the segment %s", "known" if users is None else "asked for", segment)
+    return found
 
 
 def _popular(home: Home, saved: Saved) -> tuple[str, Popular | None]:

@@ -64,6 +64,20 @@ def test_overlap_is_a_mean_over_users_and_does_not_depend_on_sides_or_rows() -> 
     assert overlap(other, one.sample(fraction=1, shuffle=True, seed=1), 3) == found
 
 
+def test_slices_are_groups_too_and_share_in_the_correction() -> None:
+    draws = np.random.default_rng(3)
+    one = draws.random(200)
+    attributes = pl.DataFrame({"user_id": [f"u{user:03d}" for user in range(200)], "events": np.arange(200)})
+    frames = values(200, a=one, b=one + np.where(np.arange(200) < 50, 0.1, 0.0) + draws.normal(0, 0.01, 200))
+    rows = by_group(frames, "ndcg@5", attributes, slices=["events < 50", "events >= 50"])
+    assert [(row["segmentation"], row["group"], row["users"], row["verdict"]) for row in rows] == [
+        ("slice", "events < 50", 50, "better"),
+        ("slice", "events >= 50", 150, "within noise"),
+    ]
+    assert rows[0]["difference"]["value"] == pytest.approx(0.1, abs=0.01)
+    assert rows[0]["p_holm"] == pytest.approx(2 * rows[0]["p"])
+
+
 def test_groups_are_compared_within_themselves() -> None:
     draws = np.random.default_rng(2)
     mobile = np.arange(200) < 100

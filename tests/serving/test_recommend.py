@@ -20,7 +20,7 @@ from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.recommend import recommend, rounded
 from persona_cli.serving.writing import flat, write_lines
-from persona_cli.workspace.home import Home, create
+from persona_cli.workspace.home import Home, create, open_home
 
 EVERYONE = pl.Series("user_id", [user(number) for number in range(80)])
 
@@ -270,3 +270,21 @@ def test_events_that_are_not_in_the_profiles_yet_are_warned_of(home: Home, caplo
 def test_a_model_of_later_is_warned_of(home: Home, caplog: pytest.LogCaptureFixture) -> None:
     recommend(home, as_of=START + timedelta(weeks=5))
     assert "trained on events after" in caplog.text
+
+
+def test_a_segment_gets_its_members_lists(home: Home) -> None:
+    (home.root / "persona.toml").write_text("[segments.phones]\nwhen = \"device = 'mobile'\"\n")
+    shop = open_home(home.root)
+    phones = {user(number) for number in range(80) if number % 4 < 2}
+    everybody = lines(home)
+    found = lines(shop, segment="phones")
+    assert set(found) == phones
+    assert all(found[name] == everybody[name] for name in phones)
+    asked = pl.Series("user_id", [user(1), user(2), "stranger"])
+    assert set(lines(shop, segment="phones", users=asked)) == {user(1)}
+    assert lines(shop, segment="phones", users=pl.Series("user_id", [user(2)])) == {}
+    assert set(lines(shop, segment="phones", as_of=START + timedelta(minutes=6))) == {
+        user(number) for number in range(6) if number % 4 < 2
+    }
+    with pytest.raises(MissingInput, match="'fones'; did you mean 'phones'"):
+        recommend(shop, segment="fones")
