@@ -36,6 +36,14 @@ def _purpose(name: str, basis: str) -> tuple[Setting, ...]:
 
 
 PRIVACY_SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "privacy.regime",
+        "text",
+        "gdpr",
+        "Which law sets the time for people's requests: gdpr (one month, two more where one is complex) or ccpa\n"
+        "(45 days, 45 more).",
+        words=("gdpr", "ccpa"),
+    ),
     *(setting for name, basis in _SHIPPED.items() for setting in _purpose(name, basis)),
     *CONTROLLER_SETTINGS,
 )
