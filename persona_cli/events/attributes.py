@@ -6,6 +6,7 @@ what the call says on top. A call that says nothing new adds no row, so the same
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from persona_cli.events.batch import rows_schema
 from persona_cli.events.catalogue import CatalogueStore
+from persona_cli.events.collecting import Collect, collect_records
 from persona_cli.events.judge import json_text, parse_json
 from persona_cli.events.schema import FIELDS, KEY, Kind, stored_schema
 from persona_cli.workspace import tables
@@ -63,7 +65,9 @@ class Attributes:
         rows = tables.scan(self._home, kind, stored_schema(kind)).filter(pl.col(key).is_in(known.implode())).collect()
         times = [spec.name for spec in FIELDS[kind] if spec.type == "time"]
         since = pl.coalesce("valid_from", "ingested_at").cast(pl.Int64).alias("since")
-        return rows.with_columns(since, pl.col(*times).cast(pl.Int64), pl.col("ingested_at").cast(pl.Int64)).to_dicts()
+        held = rows.with_columns(since, pl.col(*times).cast(pl.Int64), pl.col("ingested_at").cast(pl.Int64)).to_dicts()
+        # What is collected no more is not carried over into the rows begun now.
+        return collect_records(held, kind, Collect.of(self._home.settings), Counter())
 
 
 def _merged(kind: Kind, said: Sequence[tuple[int, Row]], held: Sequence[Row]) -> dict[int, list[Row]]:

@@ -1,12 +1,15 @@
 """What judged rows leave at the door before they are stored: IP addresses, query strings, user agents, bots.
 
-One step on each batch. The ids of events are made before it, from columns that are as they came, so what is removed
-here changes no id. A column that is null in every row costs nothing, and others are looked at by their distinct values.
+One step on each batch, which ends with what the settings do not collect (`collecting.py`). The ids of events are made
+before it, from columns that are as they came, so what is removed here changes no id. A column that is null in every row
+costs nothing, and others are looked at by their distinct values.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from persona_cli.events.collecting import Collect, collect
 from persona_cli.events.countries import country_code
 from persona_cli.events.referrers import CAMPAIGN_PARAMETERS, campaign_of_query
 from persona_cli.events.schema import FIELDS, Kind
@@ -28,20 +32,21 @@ _URLS = {"page": True, "referrer": True, "target": False}
 
 
 class DoorRules(NamedTuple):
-    """The settings [ingest] that the door depends on."""
+    """The settings [ingest] and [privacy.collect] that the door depends on."""
 
     strip_queries: bool = True
     drop_bots: bool = True
+    collect: Collect = Collect()
 
     @classmethod
     def of(cls, settings: Settings) -> DoorRules:
-        return cls(settings.flag("ingest.strip_queries"), settings.text("ingest.bots") == "drop")
+        return cls(settings.flag("ingest.strip_queries"), settings.text("ingest.bots") == "drop", Collect.of(settings))
 
 
 class Admitted(NamedTuple):
     """`rows` have the columns of kept_schema and whatever stood behind; the counts are of these rows.
 
-    `bots` were recognised, `dropped` of them left out.
+    `bots` were recognised, `dropped` of them left out. `fields`: rows that lost something not collected, by column.
     """
 
     rows: pa.Table
@@ -49,6 +54,7 @@ class Admitted(NamedTuple):
     addresses: int
     bots: int
     dropped: int
+    fields: Mapping[str, int] = {}
 
 
 def admit(rows: pa.Table, kind: Kind, rules: DoorRules) -> Admitted:
@@ -60,8 +66,9 @@ def admit(rows: pa.Table, kind: Kind, rules: DoorRules) -> Admitted:
     - `ip` and keys of props that name an IP address are dropped.
     - `country` becomes the alpha-2 code where it is another code or an English name.
     """
+    fields: Counter[str] = Counter()
     if kind == "items" or not rows.num_rows:
-        return Admitted(_without_transient(rows, kind), 0, 0, 0, 0)
+        return Admitted(collect(_without_transient(rows, kind), kind, rules.collect, fields), 0, 0, 0, 0, fields)
     rows, bots = _with_clients(rows) if kind == "events" else (rows, np.zeros(0, bool))
     dropped = int(bots.sum()) if rules.drop_bots else 0
     if dropped:
@@ -75,7 +82,8 @@ def admit(rows: pa.Table, kind: Kind, rules: DoorRules) -> Admitted:
         rows = _with(rows, "props", cut_props(props, removed, rules.strip_queries))
     if (countries := _column(rows, "country")) is not None:
         rows = _with(rows, "country", _country_codes(countries))
-    return Admitted(_without_transient(rows, kind), removed.queries, removed.addresses, int(bots.sum()), dropped)
+    rows = collect(_without_transient(rows, kind), kind, rules.collect, fields)
+    return Admitted(rows, removed.queries, removed.addresses, int(bots.sum()), dropped, fields)
 
 
 def _with_clients(rows: pa.Table) -> tuple[pa.Table, npt.NDArray[np.bool_]]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,11 +25,13 @@ from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events import opening, reading
 from persona_cli.events.attributes import Attributes
 from persona_cli.events.catalogue import CatalogueStore
+from persona_cli.events.collecting import collect_about
 from persona_cli.events.dedupe import Policy
 from persona_cli.events.dialects import choose
 from persona_cli.events.dialects.dialect import Dialect
 from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.mapping import Mapping, parse_flags
+from persona_cli.events.masking import masked
 from persona_cli.events.opening import Format, Input
 from persona_cli.events.quarantine import Rejections
 from persona_cli.events.reading import Reject
@@ -240,7 +242,9 @@ def _let_in(batch: reading.Batch, kind: Kind, rules: DoorRules, report: Report) 
     report.bots += admitted.bots
     if admitted.dropped:
         report.dropped["bots"] = report.dropped.get("bots", 0) + admitted.dropped
-    for name, n in (("query_strings", admitted.queries), ("ip_addresses", admitted.addresses)):
+    fields = Counter(admitted.fields)
+    batch.about = collect_about(batch.about, rules.collect, fields)
+    for name, n in (("query_strings", admitted.queries), ("ip_addresses", admitted.addresses), *sorted(fields.items())):
         if n:
             report.removed[name] = report.removed.get(name, 0) + n
 
@@ -298,23 +302,6 @@ def plan(
         wrong = _commonest(reasons)
         planned.append(Planned(source.name, found.format, spoken, described, guessed, shown, wrong, found.dropped))
     return planned
-
-
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?(\s*:)?|\b(?:true|false|null)\b|[^\W\d_]|\d', re.DOTALL)
-
-
-def masked(raw: bytes, longest: int = 160) -> str:
-    """A line of which one sees the shape: keys stay, letters of values become x and their digits 0."""
-    text = raw[: 4 * longest].decode("utf-8", "replace")
-
-    def mask(found: re.Match[str]) -> str:
-        token = found[0]
-        if found[1] is not None or token in ("true", "false", "null"):
-            return token
-        return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "0", token))
-
-    shown = _TOKEN.sub(mask, text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def _table_of(dialect: Dialect, kind: Kind, maps: Sequence[str]) -> dict[str, str]:

@@ -33,6 +33,7 @@ class Rejections:
     def __init__(self, home: Home, run: str, kind: Kind, at: datetime, sources: Sequence[str]) -> None:
         self._home, self._run, self._kind, self._at = home, run, kind, at
         self._sources = list(sources)
+        self._keep_raw = home.settings.flag("privacy.collect.quarantine_raw")
         self._table = tables.open_table(home, NAME)
         self._known = self._present()
         self._columns: dict[str, list[Any]] = {name: [] for name in _SPILLED}
@@ -47,7 +48,7 @@ class Rejections:
             columns["line"].append(reject.line)
             columns["offset"].append(reject.offset)
             columns["reason"].append(reject.reason)
-            columns["raw"].append(reject.raw)
+            columns["raw"].append(reject.raw if self._keep_raw else b"")
             columns["dialect"].append(dialect)
             self._bytes += len(reject.raw) + _PER_LINE
         if self._bytes > _SPILL_BYTES:
@@ -93,7 +94,8 @@ class Rejections:
             pl.lit(self._at).cast(pl.Datetime("us", "UTC")).alias("rejected_at"),
             pl.col("raw").hash().alias("raw_hash"),
         )
-        new = rows.join(self._known, on=_SAME, how="anti", maintain_order="left")
+        same = _SAME if self._keep_raw else _SAME[:-1]  # of lines kept earlier the bytes may be there
+        new = rows.join(self._known, on=same, how="anti", maintain_order="left")
         if new.height:
             self._add.append(self._begun().write(new.select(QUARANTINE.names)))
         self._columns = {name: [] for name in self._columns}

@@ -7,7 +7,8 @@ one file, in their order; one that says the same as a stored event of that file 
 Lines of a dialect are read by the dialect that their file was read by, or by the one named now.
 
 Not to be judged again: a line that was cut (longer than 64 KiB), a row of CSV, TSV or Parquet that means nothing
-without its header, the damaged end of a compressed file, and a line whose dialect is not there any more.
+without its header, the damaged end of a compressed file, a line whose dialect is not there any more, and one of which
+nothing was kept (privacy.collect.quarantine_raw).
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ def _possible(rows: pl.DataFrame, choices: Choices, done: Retried) -> pl.DataFra
     impossible = (
         pl.when(pl.col("raw").bin.size() >= MAX_RAW_BYTES)
         .then(pl.lit("longer than 64 KiB: only its beginning was kept"))
+        .when((pl.col("raw").bin.size() == 0) & (pl.col("reason") != "blank line"))
+        .then(pl.lit("nothing of it was kept (privacy.collect.quarantine_raw)"))
         .when(pl.col("reason").str.contains(r" stream (ends early|damaged)$"))
         .then(pl.lit("the damaged end of a compressed file"))
         .when(~_among(choices))

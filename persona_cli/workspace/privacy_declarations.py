@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from persona_cli.workspace.controller_declarations import CONTROLLER_SETTINGS
+from persona_cli.workspace.data_declarations import COLLECT_SETTINGS
 from persona_cli.workspace.setting import Setting
 
 BASES = ("consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interest")
@@ -46,4 +47,5 @@ PRIVACY_SETTINGS: tuple[Setting, ...] = (
     ),
     *(setting for name, basis in _SHIPPED.items() for setting in _purpose(name, basis)),
     *CONTROLLER_SETTINGS,
+    *COLLECT_SETTINGS,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from persona_cli.workspace.expressions import parse_condition
 
 Kind = Literal[
     "text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "counts", "survey",
-    "dialects", "segments", "features", "any",
+    "dialects", "segments", "features", "coarsening", "any",
 ]  # fmt: skip
 _STATED = {"segments": "when", "features": "value"}
 """Kinds of sections that hold one expression each, and its key."""
@@ -23,7 +23,10 @@ _DURATION = re.compile(r"^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.
 
 @dataclass(frozen=True)
 class Setting:
-    """One key. `low` and `high` are inclusive; `words` stand beside a number ("auto") or are all that a text may be."""
+    """One key. `low` and `high` are inclusive; `words` stand beside a number ("auto") or are all that a text may be.
+
+    `check` looks at a value of the right type and answers it as it is kept; its ValueError says what was expected.
+    """
 
     key: str
     kind: Kind
@@ -32,6 +35,7 @@ class Setting:
     low: float = -math.inf
     high: float = math.inf
     words: tuple[str, ...] = ()
+    check: Callable[[Any], Any] | None = None
 
     @property
     def section(self) -> str:
@@ -43,7 +47,7 @@ class Setting:
 
     @property
     def is_table(self) -> bool:
-        return self.kind in ("strengths", "counts", "survey", "dialects", "segments", "features")
+        return self.kind in ("strengths", "counts", "survey", "dialects", "segments", "features", "coarsening")
 
 
 def seconds(text: str) -> float:
@@ -57,6 +61,11 @@ def seconds(text: str) -> float:
 
 def checked(setting: Setting, value: Any) -> Any:
     """`value` in the setting's own type; ValueError whose text completes the sentence "expected …"."""
+    value = _typed(setting, value)
+    return value if setting.check is None else setting.check(value)
+
+
+def _typed(setting: Setting, value: Any) -> Any:
     kind = setting.kind
     if kind in ("number", "whole"):
         return _number(setting, value)
@@ -70,6 +79,10 @@ def checked(setting: Setting, value: Any) -> Any:
         return _several(setting, value)
     if kind in ("strengths", "counts"):
         return _table(setting, value)
+    if kind == "coarsening":
+        if not isinstance(value, Mapping):
+            raise ValueError('fields and how coarse they are kept, such as timestamp = "hour"')
+        return {str(key): entry for key, entry in value.items()}
     if kind == "survey":
         return _survey(value)
     if kind == "dialects":
@@ -147,6 +160,8 @@ def table_entry(setting: Setting, key: str, entry: Any) -> Any:
         return question(key, entry)
     if setting.kind in _STATED:
         return _statement(setting.kind, key, entry)
+    if setting.kind == "coarsening":
+        return checked(setting, {key: entry})[key]
     return strength(key, entry) if setting.kind == "strengths" else count(key, entry)
 
 

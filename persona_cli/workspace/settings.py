@@ -22,7 +22,7 @@ from persona_cli.workspace.setting import Setting, checked, seconds, table_entry
 
 SECTIONS = tuple(dict.fromkeys(setting.key if setting.is_table else setting.section for setting in SETTINGS))
 # Kinds of tables whose entries are single values; the entries of all others are sections.
-_BY_ENTRY = ("strengths", "counts")
+_BY_ENTRY = ("strengths", "counts", "coarsening")
 # Variables with a meaning of their own, not settings.
 OTHER_VARIABLES = ("PERSONA_WORKSPACE", "PERSONA_NO_PROGRESS", "PERSONA_DEBUG")
 
@@ -85,7 +85,7 @@ class Settings:
 
     def table(self, key: str) -> dict[str, float | str]:
         """A free table, in the order of the file."""
-        return dict(self._of(key, "strengths", "counts"))
+        return dict(self._of(key, "strengths", "counts", "coarsening"))
 
     def origin(self, key: str) -> str:
         """`default`, `persona.toml`, `environment` or `flag`."""
