@@ -61,7 +61,7 @@ class Current:
     gram: Gram
     version: int
     mode: str
-    """`unchanged`, `updated` (by the changed users only) or `rebuilt`."""
+    """`unchanged`, `updated` (by the changed users only), `subtracted` or `rebuilt`."""
     changed_users: int
 
 
@@ -84,7 +84,7 @@ def update(home: Home, interactions: Interactions, settings: Settings, wait: flo
             return _publish(
                 home, today, gram_of_rows(today.values, today.items, threads), digest, "rebuilt", len(today.users)
             )
-        gram, before = stored
+        gram, before, _ = stored
         users, items = union(before.users, today.users), union(before.items, today.items)
         old, new = _over(before, users, items), _over(today, users, items)
         changed = np.flatnonzero(np.diff(sparse.csr_array(new - old).indptr))
@@ -97,6 +97,43 @@ def update(home: Home, interactions: Interactions, settings: Settings, wait: flo
         else:  # so many users changed that starting anew is less work
             gram, mode = gram_of_rows(today.values, today.items, threads), "rebuilt"
         return _publish(home, today, gram, digest, mode, len(changed))
+
+
+def subtract(home: Home, users: pl.Series, wait: float = 0.0) -> str | None:
+    """Take the rows of these users out of the sum that is stored, whatever today's events say; older versions leave.
+
+    `subtracted`, or `unchanged` where none of them has a row; None where there is no sum, or it is damaged: then it is
+    removed, and the next training sums anew. Needs the rows of these users and one pass over the cells, no history.
+    """
+    with locks.hold(home, "models", "forget", wait):
+        stored = _load(there[-1]) if (there := _versions(home)) else None
+        if stored is None:
+            keep_newest(home, 0)
+            return None
+        gram, rows, manifest = stored
+        theirs = rows.users.is_in(users.implode()).to_numpy()
+        if not theirs.any():
+            return "unchanged"
+        left = Rows(rows.users.filter(pl.Series(~theirs)), rows.items, rows.values[np.flatnonzero(~theirs)])
+        gram = gram.subtract(gram_of_rows(rows.values[np.flatnonzero(theirs)], rows.items, threads_of(home.settings)))
+        _publish(home, left, gram, manifest["weights_digest"], "subtracted", int(theirs.sum()))
+        return "subtracted"
+
+
+def keep_newest(home: Home, n: int = 1) -> int:
+    """Remove all but the newest `n` versions, which a forgotten user may be in; answers how many went."""
+    gone = (there := _versions(home))[: max(len(there) - n, 0)]
+    for folder in gone:
+        going = folder.with_name(artifacts.temporary_name())
+        folder.rename(going)  # at once: no half of a version is ever seen
+        artifacts.remove(going)
+    return len(gone)
+
+
+def stored_digest(home: Home) -> str | None:
+    """The digest of the sum that is stored; None where there is none."""
+    there = _versions(home)
+    return str(artifacts.read_manifest(there[-1]).get("digest")) if there else None
 
 
 def weights_digest(settings: Settings) -> str:
@@ -132,16 +169,20 @@ def _versions(home: Home) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
-def _load(folder: Path, digest: str) -> tuple[Gram, Rows] | None:
-    """The Gram (mapped) and rows of a version; None, with the reason logged, where it cannot be built upon."""
+def _load(folder: Path, digest: str | None = None) -> tuple[Gram, Rows, dict[str, Any]] | None:
+    """The Gram (mapped), rows and manifest of a version; None, with the reason logged, where it cannot be built upon.
+
+    `digest` is that of the weights that it must have been made by; None: any.
+    """
     try:
         manifest = artifacts.verify(folder)
-        if manifest["weights_digest"] != digest:
+        if digest is not None and manifest["weights_digest"] != digest:
             log.info("the settings behind the item sums have changed: summing all users again")
             return None
         items = load_items(folder)
         cells = load_sparse(folder, "cells", (len(items), len(items)))
-        return Gram(items, cells, load_array(folder, "users")), _read_rows(folder / "rows", items)
+        gram = Gram(items, cells, load_array(folder, "users"))
+        return gram, _read_rows(folder / "rows", items), manifest
     except (BadData, MissingInput, KeyError) as error:
         log.warning("%s cannot be used (%s): summing all users again", folder, error)
         return None

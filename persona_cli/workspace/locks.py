@@ -44,8 +44,11 @@ def hold(home: Home, name: str, command: str, wait: float = 0) -> Iterator[None]
             with _guard:
                 _held[path] = (thread, _held[path][1] - 1)
         return
+    reading = path.with_name(f"{_READING}.lock") in _leases
     descriptor = _acquire(path, name, wait)
     try:
+        if reading:
+            read(home)  # again, where it was let go while waiting
         _describe(descriptor, command)
         with _guard:
             _held[path] = (threading.get_ident(), 1)
@@ -54,6 +57,66 @@ def hold(home: Home, name: str, command: str, wait: float = 0) -> Iterator[None]
         with _guard:
             _held.pop(path, None)
         os.close(descriptor)  # releases the lock; the file stays, since removing it would let two holders in
+
+
+_READING = "readers"
+# Path → descriptor of the shared lock that this process holds as a reader.
+_leases: dict[Path, int] = {}
+
+
+def read(home: Home) -> None:
+    """Say that this process reads the workspace from now on, until `stop_reading`: no file it may have open is deleted.
+
+    Waits for a moment in which files are being deleted. A workspace in which nothing can be written is read without.
+    """
+    path = home.path(".locks", f"{_READING}.lock")
+    if path in _leases:
+        return
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        _leases[path] = descriptor
+
+
+def stop_reading() -> None:
+    """Let go of what `read` took."""
+    while _leases:
+        os.close(_leases.popitem()[1])
+
+
+@contextlib.contextmanager
+def unread(home: Home, wait: float) -> Iterator[bool]:
+    """Run the body, which deletes files, while nobody reads; readers that come wait until it is done.
+
+    After `wait` seconds it runs all the same: what has to go may not be kept by a reader that never ends. Whether
+    nobody read is answered.
+    """
+    path = home.path(".locks", f"{_READING}.lock")
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    mine = _leases.get(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) if mine is None else mine
+    deadline = time.monotonic() + wait
+    alone = False
+    try:
+        while not alone:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(_POLL_SECONDS)
+        yield alone
+    finally:
+        if mine is None:
+            os.close(descriptor)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def holder(home: Home, name: str) -> dict[str, Any] | None:
@@ -95,6 +158,7 @@ def _acquire(path: Path, name: str, wait: float) -> int:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + wait
+    lease = path.with_name(f"{_READING}.lock")
     try:
         while True:
             try:
@@ -103,6 +167,8 @@ def _acquire(path: Path, name: str, wait: float) -> int:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise _busy(path, name, wait) from None
+            if (reading := _leases.pop(lease, None)) is not None:
+                os.close(reading)  # the holder may be waiting for readers: not for one that waits for the holder
             time.sleep(min(_POLL_SECONDS, max(deadline - time.monotonic(), 0.001)))
     except BaseException:
         os.close(descriptor)

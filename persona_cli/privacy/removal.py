@@ -1,0 +1,94 @@
+"""Take rows out of a table for good: the files that hold them are written again without them, in one commit.
+
+Rows are found by comparison, never by a predicate of Delta, which would write the ids into the table's log. The commit
+carries on what the one before said of itself, so a table that follows from another (profiles, history) stays at the
+version that it follows from. What was taken out is on disk until `settling` vacuums the superseded files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.tables import File, Table
+
+_OF_DELTA = (
+    "timestamp",
+    "operation",
+    "operationParameters",
+    "operationMetrics",
+    "engineInfo",
+    "clientVersion",
+    "version",
+    "readVersion",
+    "isBlindAppend",
+    "isolationLevel",
+    "userMetadata",
+)
+
+
+def remove_rows(home: Home, table_name: str, keys: pl.DataFrame, on: Sequence[str]) -> int:
+    """Remove the rows that agree with a row of `keys` in the columns `on`; answers how many.
+
+    A null agrees with nothing. Call it under the lock of the table (`tables`). Raises Busy where another run committed
+    meanwhile; nothing is changed then.
+    """
+    wanted = keys.select(on).unique().drop_nulls()
+    if not wanted.height:
+        return 0
+    if len(on) == 1:
+        return remove_where(home, table_name, pl.col(on[0]).is_in(wanted[on[0]].implode()))
+    struct = pl.struct([pl.col(name).cast(wanted.schema[name]) for name in on])
+    found = struct.is_in(wanted.to_struct().implode()) & pl.all_horizontal(pl.col(name).is_not_null() for name in on)
+    return remove_where(home, table_name, found)
+
+
+def remove_where(
+    home: Home,
+    table_name: str,
+    gone: pl.Expr,
+    put: Mapping[str, pl.Expr] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Remove the rows of which `gone` holds (null counts as no) and answer how many.
+
+    `put`: column → what stands in it afterwards, in the rows that stay. Only files in which one of both changes
+    something are written again. `metadata` goes on top of what the table's last commit said of itself.
+    """
+    table = tables.open_table(home, table_name)
+    if table is None:
+        return 0
+    remove: list[File] = []
+    add: list[File] = []
+    removed = 0
+    try:
+        for file in table.files:
+            if not _concerned(table, file, gone, put or {}):
+                continue
+            rows = table.scan([file]).filter(~gone.fill_null(False)).with_columns(**dict(put or {})).collect()
+            removed += file.rows - rows.height
+            remove.append(file)
+            if rows.height:
+                add.append(table.write(rows, file.partition))
+    except BaseException:
+        table.discard()
+        raise
+    if remove:
+        table.commit(add, remove, metadata={**said(table), **(metadata or {})})
+    return removed
+
+
+def said(table: Table) -> dict[str, Any]:
+    """What the last commit said of itself, without Delta's own words."""
+    return {name: str(value) for name, value in table.metadata.items() if name not in _OF_DELTA and value is not None}
+
+
+def _concerned(table: Table, file: File, gone: pl.Expr, put: Mapping[str, pl.Expr]) -> bool:
+    changed = gone.fill_null(False)
+    for name, value in put.items():
+        changed = changed | value.ne_missing(pl.col(name))
+    return bool(table.scan([file]).select(changed.any()).collect().item())
