@@ -132,7 +132,7 @@ class Store(Protocol):
 
 def ingest(
     home: Home,
-    inputs: Sequence[str],
+    inputs: Sequence[str | Input],
     *,
     kind: Kind = "events",
     maps: Sequence[str] = (),
@@ -337,7 +337,7 @@ def _policy(home: Home, given: Policy | None) -> Policy:
     return policy  # type: ignore[return-value]
 
 
-def _replacing(kind: Kind, on_duplicate: Policy | None, inputs: Sequence[str]) -> Policy:
+def _replacing(kind: Kind, on_duplicate: Policy | None, inputs: Sequence[str | Input]) -> Policy:
     """The policy of --replace; raises UsageError for what does not go with it."""
     if kind != "events":
         raise UsageError(f"--replace is for events: rows of {kind} hold until a later one, and are not taken out")
@@ -348,7 +348,7 @@ def _replacing(kind: Kind, on_duplicate: Policy | None, inputs: Sequence[str]) -
     return "keep-last"
 
 
-def _sources(inputs: Sequence[str], format: Format | None) -> list[Input]:
+def _sources(inputs: Sequence[str | Input], format: Format | None) -> list[Input]:
     """The inputs in order, each once: a file named twice is one file."""
     found: dict[object, Input] = {}
     for source in opening.find(inputs):

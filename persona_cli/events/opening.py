@@ -190,15 +190,15 @@ def too_long(max_line: int) -> str:
     return f"line longer than {max_line >> 20} MiB"
 
 
-def find(inputs: Sequence[str]) -> list[Input]:
-    """Files named by paths, globs, folders or `-`, in sorted order within each argument.
+def find(inputs: Sequence[str | Input]) -> list[Input]:
+    """Files named by paths, globs, folders or `-`, in sorted order within each argument; an `Input` is one as it is.
 
     Raises MissingInput for a path or glob that matches nothing.
     """
     found: list[Input] = []
     for text in inputs:
-        if text == "-":
-            found.append(Input("-", None, "jsonl"))
+        if isinstance(text, Input) or text == "-":
+            found.append(text if isinstance(text, Input) else Input("-", None, "jsonl"))
             continue
         path = Path(text)
         if path.is_dir():
