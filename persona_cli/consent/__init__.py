@@ -1,0 +1,1 @@
+"""Who may be collected, learned from, personalised for, measured and written to: one answer for every stage."""

@@ -1,0 +1,133 @@
+"""The gate: may data of this person be used for this purpose now? Every stage asks it, and nothing else decides.
+
+Where a purpose rests on consent, the last word of the person must be `given`. On any other basis the person may refuse
+(`withdrawn`, `objected`) or have the use paused, and is otherwise permitted. The last word is the latest said, of equal
+ones the one recorded later, then the refusal. Pausing keeps nobody from being collected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from persona_cli.consent.purposes import CONSENT, COVERING, basis, parent
+from persona_cli.consent.receipts import NAME, SCHEMA, STATES, in_order
+from persona_cli.consent.subjects import subjects
+from persona_cli.errors import BadSettings
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+
+GIVEN, PAUSED, WITHDRAWN, OBJECTED = range(len(STATES))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A snapshot of receipts and bases. Cheap where there are no receipts and no purpose rests on consent."""
+
+    home: Home
+    words: pl.DataFrame
+    """subject, purpose, state (its number), order (its place among all receipts), at (µs); all that count."""
+    version: int | None
+    """Version of the table of receipts; None: there is none."""
+    trivial: bool
+    """Nobody is kept out of personalization, analytics or model_training: callers skip all work."""
+
+    @classmethod
+    def of(cls, home: Home, at: datetime | None = None) -> Gate:
+        """As things stand now, or by what had been said before or at `at`."""
+        table = tables.open_table(home, NAME)
+        rows = tables.scan(home, NAME, SCHEMA) if table is None else table.scan()
+        if at is not None:
+            rows = rows.filter(pl.col("at") <= at)
+        words = _numbered(rows.collect())
+        refused = ((words["state"] != GIVEN) & words["purpose"].is_in(list(COVERING))).any()
+        return cls(home, words, table.version if table else None, not refused and _needs_nobody(home))
+
+    def permits(self, purpose: str, ids: pl.Series, persons: pl.Series | None = None) -> pl.Series:
+        """Whether data of each id (n_ids,) may be used for the purpose: Boolean (n_ids,).
+
+        With `persons` (n_ids,), the person behind each id, the last word of any id of a person, the person's own
+        included, counts for all of them. Raises what `basis` raises.
+        """
+        on = basis(self.home, purpose)
+        keys = self._keys(purpose, ids, persons)
+        states = keys % len(STATES)
+        given = (keys >= 0) & (states == GIVEN)
+        return given if on == CONSENT else given | (keys < 0)
+
+    def collects(self, user_ids: pl.Series, anon_ids: pl.Series) -> pl.Series:
+        """Whether an event with these ids (n,) may be stored: Boolean (n,); the user's id decides where there is one.
+
+        False where none of the purposes that events are collected for covers the person: opted out, consent not given,
+        or no purpose with a basis.
+        """
+        ids = pl.select(pl.coalesce(user_ids.cast(pl.String), anon_ids.cast(pl.String))).to_series()
+        return self.covers(ids)
+
+    def covers(self, ids: pl.Series, persons: pl.Series | None = None) -> pl.Series:
+        """Whether some purpose that events are collected for covers each id (n,), pauses aside: Boolean (n,)."""
+        found = pl.repeat(False, len(ids), eager=True)
+        for purpose in COVERING:
+            try:
+                on = basis(self.home, purpose)
+            except BadSettings:
+                if self.home.settings.text(f"privacy.purposes.{purpose}.basis"):
+                    raise
+                continue
+            keys = self._keys(purpose, ids, persons, pauses=False)
+            given = (keys >= 0) & (keys % len(STATES) == GIVEN)
+            found = found | (given if on == CONSENT else given | (keys < 0))
+        return found
+
+    def opted_out(self, ids: pl.Series, persons: pl.Series | None = None) -> pl.Series:
+        """Whether each id (n,) has objected to everything that events are collected for: Boolean (n,)."""
+        found = pl.repeat(True, len(ids), eager=True)
+        for purpose in COVERING:
+            keys = self._keys(purpose, ids, persons, pauses=False)
+            found = found & (keys >= 0) & (keys % len(STATES) == OBJECTED)
+        return found
+
+    def _keys(self, purpose: str, ids: pl.Series, persons: pl.Series | None, *, pauses: bool = True) -> pl.Series:
+        """order x 4 + state of the last word about the purpose of each id, -1 where there is none: Int64 (n,)."""
+        about = {purpose, parent(purpose)}
+        words = self.words.filter(pl.col("purpose").is_in(sorted(about)))
+        if not pauses:
+            words = words.filter(pl.col("state") != PAUSED)
+        if not words.height:
+            return pl.repeat(-1, len(ids), dtype=pl.Int64, eager=True)
+        key = (pl.col("order").cast(pl.Int64) * len(STATES) + pl.col("state").cast(pl.Int64)).alias("key")
+        last = words.select("subject", key).group_by("subject").agg(pl.col("key").max())
+        own = self._looked_up(ids, last)
+        if persons is None:
+            return own
+        both = pl.DataFrame({"person": persons.cast(pl.String), "own": own})
+        both = both.with_columns(self._looked_up(persons, last).alias("theirs"))
+        shared = pl.max_horizontal("own", "theirs").max().over("person")
+        return both.select(pl.when(pl.col("person").is_null()).then("own").otherwise(shared).alias("key")).to_series()
+
+    def _looked_up(self, ids: pl.Series, last: pl.DataFrame) -> pl.Series:
+        whose = subjects(self.home, ids.cast(pl.String)).to_frame("subject")
+        return whose.join(last, on="subject", how="left", maintain_order="left")["key"].fill_null(-1)
+
+
+def _numbered(receipts: pl.DataFrame) -> pl.DataFrame:
+    """Per subject and purpose the last word, and the last one that is no pause."""
+    state = pl.col("state").replace_strict(STATES, range(len(STATES)), return_dtype=pl.UInt8)
+    words = in_order(receipts).with_row_index("order").with_columns(state)
+    words = words.select("subject", "purpose", "state", "order", pl.col("at").cast(pl.Int64))
+    paused = pl.col("state") == PAUSED
+    return (
+        words.unique(["subject", "purpose", pl.col("state") == PAUSED], keep="last", maintain_order=True)
+        if (words.select(paused.any()).item())
+        else words.unique(["subject", "purpose"], keep="last", maintain_order=True)
+    )
+
+
+def _needs_nobody(home: Home) -> bool:
+    """Whether every purpose that events are collected for has a basis that needs no consent."""
+    try:
+        return all(basis(home, purpose) != CONSENT for purpose in COVERING)
+    except BadSettings:
+        return False

@@ -1,0 +1,162 @@
+"""Consent and its refusal, word by word: the table `consents` only grows, and the last word of a person counts.
+
+A receipt says who (a digest), for what, which way, when, on what information and how that is proved (GDPR Art. 7(1)).
+Its id is a digest of all that, so the same word said twice is one receipt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import polars as pl
+import pyarrow as pa
+
+from persona_cli.consent.appending import append
+from persona_cli.consent.purposes import parent
+from persona_cli.consent.subjects import subjects
+from persona_cli.errors import MissingInput, UsageError, nearest
+from persona_cli.workspace import artifacts, tables
+from persona_cli.workspace.home import Home
+
+State = Literal["given", "paused", "withdrawn", "objected"]
+STATES: tuple[State, ...] = get_args(State)
+"""From the one that permits most; of two words said at the same time the later in this list wins."""
+NAME = "consents"
+_TIME = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema(
+    [
+        pa.field("receipt_id", pa.string()),
+        pa.field("subject", pa.string()),
+        pa.field("purpose", pa.string()),
+        pa.field("state", pa.string()),
+        pa.field("at", _TIME),
+        pa.field("notice", pa.string()),
+        pa.field("notice_sha256", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("proof", pa.string()),
+        pa.field("recorded_at", _TIME),
+    ]
+)
+SAID = ("subject", "purpose", "state", "at", "notice", "notice_sha256", "source", "proof")
+
+
+class Receipt(NamedTuple):
+    """One word of one person about one purpose."""
+
+    receipt_id: str
+    subject: str
+    """Digest of the id (`subjects.py`)."""
+    purpose: str
+    state: State
+    at: datetime
+    """When it was said."""
+    notice: str | None
+    """Name or version of the text that the person was shown."""
+    notice_sha256: str | None
+    source: str | None
+    """Where it was said: a form, a call, a browser's signal."""
+    proof: str | None
+    """What shows that it was: the number of a form, a path, a mail's id. Never a person's id."""
+    recorded_at: datetime
+    """When persona was told."""
+
+
+def record(
+    home: Home,
+    ids: Sequence[str],
+    purposes: Sequence[str],
+    state: State,
+    *,
+    at: datetime | None = None,
+    notice: str | Path | None = None,
+    source: str | None = None,
+    proof: str | None = None,
+) -> list[Receipt]:
+    """Write the word of these ids about these purposes; answers the receipts that are new.
+
+    `notice` is the name of a text, or a file whose digest is noted and whose text is kept in privacy/notices. `at` is
+    now by default. Raises UsageError for an unknown purpose or state or a time to come, MissingInput without the file.
+    """
+    if state not in STATES:
+        raise UsageError(f"{state!r} is no state of consent{nearest(state, STATES)}")
+    for purpose in purposes:
+        parent(purpose)
+    now = datetime.now(UTC)
+    said = at or now
+    if said > now:
+        raise UsageError(f"{said.isoformat()} has not come yet; consent is given or refused at a time that is over")
+    name, digest = _noticed(home, notice)
+    whose = subjects(home, pl.Series(list(ids), dtype=pl.String)).unique().sort().to_frame("subject")
+    words = whose.join(pl.Series("purpose", sorted(set(purposes)), pl.String).to_frame(), how="cross").with_columns(
+        pl.lit(state).alias("state"),
+        pl.lit(said).cast(pl.Datetime("us", "UTC")).alias("at"),
+        *(
+            pl.lit(value, dtype=pl.String).alias(column)
+            for column, value in (("notice", name), ("notice_sha256", digest), ("source", source), ("proof", proof))
+        ),
+    )
+    return [Receipt(*row) for row in append_words(home, words, now).iter_rows()]
+
+
+def append_words(home: Home, words: pl.DataFrame, recorded_at: datetime | None = None) -> pl.DataFrame:
+    """Add words (columns SAID) that are not there yet as receipts, in one commit; answers the new ones."""
+    stamp = pl.lit(recorded_at or datetime.now(UTC)).cast(pl.Datetime("us", "UTC")).alias("recorded_at")
+    given = words.select(_ids(words), *SAID).unique("receipt_id", maintain_order=True).with_columns(stamp)
+    given = given.sort("subject", "purpose", "at", "receipt_id")
+
+    def new(stored: pl.LazyFrame) -> pl.DataFrame:
+        known = stored.select("receipt_id").collect()
+        return given.join(known, on="receipt_id", how="anti", maintain_order="left")
+
+    return append(home, NAME, SCHEMA, new) if given.height else given
+
+
+def receipts(home: Home, ids: Sequence[str]) -> list[Receipt]:
+    """All receipts of these ids, the latest last."""
+    whose = subjects(home, pl.Series(list(ids), dtype=pl.String)).implode()
+    return [Receipt(*row) for row in in_order(scan(home).filter(pl.col("subject").is_in(whose)).collect()).iter_rows()]
+
+
+def receipt(home: Home, receipt_id: str) -> Receipt:
+    """One receipt. Raises MissingInput."""
+    found = scan(home).filter(pl.col("receipt_id") == receipt_id).collect()
+    if not found.height:
+        raise MissingInput(f"there is no receipt {receipt_id!r}", "persona privacy consent show USER")
+    return Receipt(*found.row(0))
+
+
+def scan(home: Home) -> pl.LazyFrame:
+    """The whole table, in no order."""
+    return tables.scan(home, NAME, SCHEMA)
+
+
+def in_order(words: pl.DataFrame) -> pl.DataFrame:
+    """From the first word to the last: by time said, then by time recorded, then with refusals last."""
+    rank = pl.col("state").replace_strict(STATES, range(len(STATES)), return_dtype=pl.UInt8)
+    return words.sort("at", "recorded_at", rank, "subject", "purpose", "receipt_id")
+
+
+def _ids(words: pl.DataFrame) -> pl.Series:
+    texts = words.select(*(pl.col(name).cast(pl.Int64) if name == "at" else name for name in SAID)).iter_rows()
+    made = [hashlib.sha256(repr(row).encode()).hexdigest()[:24] for row in texts]
+    return pl.Series("receipt_id", made, dtype=pl.String)
+
+
+def _noticed(home: Home, notice: str | Path | None) -> tuple[str | None, str | None]:
+    if not isinstance(notice, Path):
+        return notice, None
+    try:
+        text = notice.read_bytes()
+    except OSError as error:
+        raise MissingInput(f"the notice {notice} cannot be read: {error.strerror}", "--notice FILE") from error
+    digest = hashlib.sha256(text).hexdigest()
+    kept = home.path("privacy", "notices", f"{digest}{notice.suffix or '.txt'}")
+    if not kept.exists():
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with artifacts.replace_file(kept) as beside:
+            beside.write_bytes(text)
+    return notice.name, digest
