@@ -199,7 +199,8 @@ def diff(
 ) -> None:
     """Show what changed in one user's profile between two moments.
 
-    Every column that differs, before and after; items, categories and tags that a liking was gained for or lost.
+    Every column that differs, before and after, your own features too; segments that were entered (+) or left (-);
+    items, categories and tags that a liking was gained for or lost.
 
     Examples:
     persona profile diff u1042 --from 2026-03-01 --to 2026-04-01
@@ -234,11 +235,11 @@ def _changes(found: Mapping[str, Any]) -> Iterator[str]:
     width = max((len(name) for name, *_ in names), default=0)
     for name, before, after in names:
         yield f"{printable(name):<{width}}  {_value(before)} → {_value(after)}"
-    for name in ("items", "categories", "tags", "never"):
+    for name in ("segments", "items", "categories", "tags", "never"):
         gained, lost = found[name]["gained"], found[name]["lost"]
         if gained or lost:
             yield f"{name}: {printable(', '.join([*('+' + one for one in gained), *('-' + one for one in lost)]))}"
-    if not names:
+    if not names and not found["segments"]["gained"] and not found["segments"]["lost"]:
         yield "nothing changed"
 
 

@@ -9,6 +9,10 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError
+from persona_cli.profiles.features import OWN_EVENTS, alone
+from persona_cli.profiles.fold import fold_users
+from persona_cli.profiles.folds.part import FoldRules
+from persona_cli.profiles.people import population_for, told_of
 from persona_cli.profiles.read import events_of, profile_of
 from persona_cli.workspace.home import Home
 
@@ -23,10 +27,11 @@ def difference(
     """What the events from `since` to before `until` (None: all later ones) changed, as known at `known_at`.
 
     user_id; from, to; changed: {column: {before, after}} of every column that differs (null where it was not known; a
-    mapping such as types has only the entries that differ); items, categories, tags: {gained, lost}, sorted: what the
-    user has a liking for (strength above 0) after and not before, and the other way round; never: the same of items
-    that are not to be shown again. Raises MissingInput where nothing is known of the user at `until`, UsageError where
-    `since` is not before `until`.
+    mapping such as types or features has only the entries that differ); items, categories, tags: {gained, lost},
+    sorted: what the user has a liking for (strength above 0) after and not before, and the other way round; never: the
+    same of items that are not to be shown again; segments: the same of those the user is in. Features are those of
+    [features.NAME] and the computed ones that change by the user's own events alone. Raises MissingInput where nothing
+    is known of the user at `until`, UsageError where `since` is not before `until`.
     """
     if since is not None and until is not None and since >= until:
         raise UsageError(
@@ -36,9 +41,9 @@ def difference(
     if not events.height:
         raise MissingInput(f"nothing is known of a user {user!r} at that time", "persona profile list")
     earlier = events.filter(pl.col("timestamp") < since) if since is not None else events.clear()
-    after = profile_of(home, events, until, _ALL)
-    before = profile_of(home, earlier, since, _ALL) if earlier.height else {}
-    listed = {name for name, _ in _INTERESTS.values()} | {"never", "user_id"}
+    after = _known(home, events, until, known_at)
+    before = _known(home, earlier, since, known_at) if earlier.height else {}
+    listed = {name for name, _ in _INTERESTS.values()} | {"never", "segments", "user_id"}
     changed = {
         name: {"before": old, "after": new}
         for name, value in after.items()
@@ -49,8 +54,22 @@ def difference(
     found: dict[str, Any] = {"user_id": user, "from": since, "to": until, "changed": changed}
     for name, (listing, key) in _INTERESTS.items():
         found[name] = _gained_and_lost(*(_liked(profile.get(listing, []), key) for profile in (before, after)))
+    found["segments"] = _gained_and_lost(set(before.get("segments", [])), set(after["segments"]))
     found["never"] = _gained_and_lost(set(before.get("never", [])), set(after["never"]))
     return found
+
+
+def _known(home: Home, events: pl.DataFrame, as_of: datetime | None, known_at: datetime | None) -> dict[str, Any]:
+    """The profile of the events, with the features that are compared and the segments; others are read if need be."""
+    found = profile_of(home, events, as_of, _ALL)
+    own = list(home.settings.values["features"])
+    if own or home.settings.values["segments"]:
+        among = population_for(home, found, as_of, known_at)
+    else:
+        among = alone(as_of or found["last_seen"])
+    told = told_of(home, fold_users(events, FoldRules.of(home.settings)), found, among)
+    features = {name: told["features"][name] for name in (*OWN_EVENTS, *own)}
+    return {**found, "features": features, "segments": told["segments"]}
 
 
 def _different(old: Any, new: Any) -> tuple[Any, Any]:

@@ -51,6 +51,16 @@ NAMES: dict[str, Kind] = {
     "days_since_message": "number",
 }
 """Computed features and their kinds, beside those of `PREFERRED`."""
+OWN_EVENTS = (
+    "maturity",
+    "usual_hour",
+    "usual_hour_concentration",
+    "usual_channel",
+    "usual_channel_certainty",
+    "features",
+    "purchases",
+)
+"""Of these, what changes by the user's own events alone, and neither by the time that passes nor by others."""
 PREFERRED: dict[str, Kind] = {
     "preferred_category": "text",
     "preferred_category_share": "number",
@@ -95,6 +105,11 @@ def population(moment: datetime, rows: pl.DataFrame) -> Population:
     lists = rows["features_used"]
     named = lists.filter(lists.list.len() > 0).explode().struct.field("feature")
     return Population(moment, use, named.n_unique())
+
+
+def alone(moment: datetime) -> Population:
+    """Nobody beside the user: enough for what `OWN_EVENTS` names."""
+    return Population(moment, dict.fromkeys(("days", "sessions", "features"), np.zeros(0, dtype=np.int64)), 0)
 
 
 def computed(rows: pl.DataFrame, among: Population) -> pl.DataFrame:

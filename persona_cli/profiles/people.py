@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -63,20 +64,32 @@ def person(
     found = profile_of(home, events, as_of, top)
     found["ids"] = who.ids_of(who.of(pl.Series([user]))).to_list()
     row = folding.fold_users(events, FoldRules.of(home.settings))
-    among = population_of(home, as_of, known_at)
-    if as_of is None and among.moment < found["last_seen"]:  # the profiles are behind the events
-        among = Population(found["last_seen"], among.use, among.features)
+    found |= told_of(home, row, found, population_for(home, found, as_of, known_at))
+    found["next"] = missing(found["items"], home.settings)
+    found["attention"] = attention(row["_dwell"], home.settings).row(0, named=True)
+    found["recent"] = _recent(home, events, as_of)
+    return found
+
+
+def told_of(home: Home, row: pl.DataFrame, found: Mapping[str, Any], among: Population) -> dict[str, Any]:
+    """features and segments of one person, as `person` has them, of the folded row and what `profile_of` found."""
     known = [pl.lit(found[name], pl.String).alias(name) for name in ("stage", "preferred_category")]
     known += [pl.lit(found["holdout"]).alias("holdout")]
     known += [pl.lit(found[name], pl.Float64).alias(name) for name in PREFERRED if name != "preferred_category"]
     whole = segments.with_own(row.with_columns(known).hstack(computed(row, among)), home)
     shown = whole.select(*features.NAMES, *home.settings.values["features"])
-    found["features"] = shown.row(0, named=True)
-    found["segments"] = [name for name, one in segments.conditions(home).items() if one.mask(whole)[0]]
-    found["next"] = missing(found["items"], home.settings)
-    found["attention"] = attention(row["_dwell"], home.settings).row(0, named=True)
-    found["recent"] = _recent(home, events, as_of)
-    return found
+    member = [name for name, one in segments.conditions(home).items() if one.mask(whole)[0]]
+    return {"features": shown.row(0, named=True), "segments": member}
+
+
+def population_for(
+    home: Home, found: Mapping[str, Any], as_of: datetime | None = None, known_at: datetime | None = None
+) -> Population:
+    """What a person is measured against: `population_of`, but where the profiles are behind the person's events."""
+    among = population_of(home, as_of, known_at)
+    if as_of is None and among.moment < found["last_seen"]:
+        among = Population(found["last_seen"], among.use, among.features)
+    return among
 
 
 def population_of(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> Population:

@@ -12,6 +12,7 @@ import pytest
 from persona_cli import Workspace
 from persona_cli.errors import BadSettings, MissingInput, PersonaError
 from persona_cli.profiles import segments
+from persona_cli.profiles.difference import difference
 from persona_cli.profiles.people import people, person
 from persona_cli.workspace.home import Home, open_home
 
@@ -100,3 +101,27 @@ def test_a_segment_that_is_not_there(make: Make) -> None:
         segments.condition(home, "fones")
     with pytest.raises(PersonaError, match="one of them"):
         segments.condition(home, "phones", "events > 1")
+
+
+def test_a_difference_has_own_features_and_segments_each_as_of_its_moment(make: Make) -> None:
+    home = make(
+        "[features.pace]\nvalue = 'events / (days_since_first + 1)'\n"
+        "[segments.fresh]\nwhen = 'days_since_last <= 5'\n[segments.buyers]\nwhen = 'purchases > 0'\n"
+        "[segments.all]\nwhen = 'events > 0'\n"
+    )
+    # u02 views on the 3rd, buys on the 4th and exports on the 5th.
+    then, later = datetime(2026, 3, 4, tzinfo=UTC), datetime(2026, 3, 24, tzinfo=UTC)
+    found = difference(home, "u02", then, later)
+    assert found["segments"] == {"gained": ["buyers"], "lost": ["fresh"]}
+    told = found["changed"]["features"]
+    for name in ("pace", "purchases", "maturity"):
+        assert told["before"][name] == person(home, "u02", then)["features"][name]
+        assert told["after"][name] == person(home, "u02", later)["features"][name]
+    assert not [name for name in told["after"] if name.startswith("days_since")]
+    assert told["after"]["purchases"] == 1 and told["before"]["purchases"] == 0
+    # Nothing happened afterwards, and time alone changes only what is measured by it.
+    calm = difference(home, "u02", later, datetime(2026, 3, 27, tzinfo=UTC))
+    assert calm["segments"] == {"gained": [], "lost": []}
+    assert list(calm["changed"]) == ["features"] and list(calm["changed"]["features"]["after"]) == ["pace"]
+    first = difference(home, "u02", datetime(2026, 3, 1, tzinfo=UTC), then)
+    assert first["segments"]["gained"] == ["all", "fresh"]
