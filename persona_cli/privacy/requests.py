@@ -8,7 +8,6 @@ the person is told within the first. CCPA, 11 CCR § 7021(b): 45 calendar days, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from persona_cli.consent.subjects import subject
 from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
@@ -29,10 +29,6 @@ FILE = ("privacy", "requests.jsonl")
 KINDS = ("access", "portability", "rectification", "erasure", "objection", "restriction", "consent_withdrawal")
 LONGEST = 500
 _WAIT_SECONDS = 30.0
-
-
-def subject(home: Home, id: str) -> str:
-    return hashlib.blake2b(id.encode("utf-8", "surrogatepass"), key=home.salt[:64], digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
