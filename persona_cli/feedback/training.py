@@ -92,21 +92,32 @@ def train(
     settings = home.settings.with_flags(hyper_parameters(overrides or {}, names))
     with locks.hold(home, "models", "train", wait):
         sync(home, wait=wait)
-        events = signal_events(home, as_of).select(NEEDED).collect()
-        if not events.height:
-            when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
-            raise MissingInput(f"there are no events{when} to learn from", "persona ingest FILE")
-        ordered = any(kinds.ordered(name, settings) for name in names if name != "layered")
-        training = _prepared(home, events, settings, as_of, ordered)
-        if not training.popularity.height:
-            raise MissingInput(
-                "no event has both an item and a strength above 0, so there is nothing to learn from",
-                "persona config show signals",
-            )
+        events, training = material(home, settings, names, as_of)
         limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
         afford = _afford(home, names, training, settings, limit)
         choice = _chosen(home, events, names, afford, as_of)
-        return _saved(home, afford.settings, training, events, as_of, afford.names, afford.skipped, choice)
+        return saved(home, afford.settings, training, events, as_of, afford.names, afford.skipped, choice)
+
+
+def material(
+    home: Home, settings: Settings, names: Sequence[str], as_of: datetime | None
+) -> tuple[pl.DataFrame, Training]:
+    """The events to learn from, and all that the models `names` need of them; profiles must be up to date.
+
+    MissingInput where there is nothing to learn from.
+    """
+    events = signal_events(home, as_of).select(NEEDED).collect()
+    if not events.height:
+        when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
+        raise MissingInput(f"there are no events{when} to learn from", "persona ingest FILE")
+    ordered = any(kinds.ordered(name, settings) for name in names if name != "layered")
+    training = _prepared(home, events, settings, as_of, ordered)
+    if not training.popularity.height:
+        raise MissingInput(
+            "no event has both an item and a strength above 0, so there is nothing to learn from",
+            "persona config show signals",
+        )
+    return events, training
 
 
 def hyper_parameters(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -183,7 +194,7 @@ def _chosen(
         return Choice(individual, evidence, {}, 0, "", f"by rule, since nothing can be compared: {error.message}")
 
 
-def _saved(
+def saved(
     home: Home,
     settings: Settings,
     training: Training,
@@ -192,8 +203,13 @@ def _saved(
     wanted: Sequence[str],
     skipped: dict[str, str],
     choice: Choice,
+    standing: Sequence[str] | None = None,
 ) -> TrainReport:
-    """Fit on everything, save, and at last serve."""
+    """Fit on everything, save, and at last serve; call it under the lock `models`.
+
+    `standing`: what an earlier training had chosen and is chosen no more (`chosen` of its manifest); None: `choice` was
+    made now.
+    """
     said = {
         "weights_digest": gram_store.weights_digest(settings),
         "as_of": None if as_of is None else as_of.isoformat(),
@@ -240,7 +256,8 @@ def _saved(
     chosen = (["individual"] if choice.figures else []) + (["model.layered.evidence"] if tuned else [])
     chosen += [] if choice.cohort_evidence is None else ["model.layered.cohort_evidence"]
     recipe = {**registry.recipe_of(settings, ["layered"]), "model.layered.evidence": choice.evidence}
-    exact = all(model.exact for model in fitted.values()) and not tuned
+    chosen = chosen if standing is None else list(standing)
+    exact = all(model.exact for model in fitted.values()) and "model.layered.evidence" not in chosen
     manifest = {**said, "recipe": recipe, "chosen": chosen, "parts": parts, "exact": exact, "choice": choice.record()}
     manifest["candidates"] = {name: references[name] for name in wanted} if choice.cuts else {}
     version = registry.save_model(home, layered, manifest)

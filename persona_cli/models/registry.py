@@ -10,7 +10,8 @@ to a version that is there is not saved again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +22,10 @@ from persona_cli.models.base import Model
 from persona_cli.models.kinds import MODELS, distribution_of, known
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import model_versions
+from persona_cli.workspace.overview import STALE_FILE, model_versions, stale_models
 from persona_cli.workspace.settings import Settings
 
+log = logging.getLogger("persona")
 PROPENSITY = "propensity"
 """Saved among the models, and makes no lists: chances of what users will do (`feedback.propensity`)."""
 
@@ -107,6 +109,8 @@ def find(home: Home, reference: str | None = None) -> Path:
         reference = latest(home)
         if reference is None:
             raise MissingInput("no model has been trained yet", "persona train")
+        if reference in stale_models(home):
+            log.warning("%s was made with data of people who were erased since; persona train makes it anew", reference)
     name, slash, version = reference.partition("/")
     versions = model_versions(home).get(name if name == PROPENSITY else known(name), [])
     if slash and not (version.isascii() and version.isdigit()):
@@ -141,6 +145,25 @@ def load_folder(folder: Path) -> Saved:
     return Saved(name, version, kind.load(folder, settings, parts), manifest)
 
 
+def mark_stale(home: Home, references: Collection[str]) -> None:
+    """Say of these versions that they were made with data that is gone: `status`, `doctor` and `recommend` tell it."""
+    _write_stale(home, {*stale_models(home), *references})
+
+
+def clear_stale(home: Home, references: Collection[str] | None = None) -> None:
+    """Take that back (None: of all)."""
+    if known := stale_models(home):
+        _write_stale(home, set() if references is None else set(known) - set(references))
+
+
+def _write_stale(home: Home, references: Collection[str]) -> None:
+    path = home.path("models", STALE_FILE)
+    if references:
+        artifacts.write_text(path, json.dumps({"erased": sorted(references)}) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
 def latest(home: Home) -> str | None:
     """What is served, as `layered/7`; None where nothing was trained."""
     path = home.path("models", "latest.json")
@@ -157,6 +180,7 @@ def set_latest(home: Home, version: int) -> None:
     """Serve layered/`version` from now on; nothing is written where that is so already."""
     if not home.path("models", "layered", str(version), artifacts.MANIFEST).is_file():
         raise MissingInput(f"there is no model layered/{version}", "persona model list")
+    clear_stale(home, [f"layered/{version}"])
     if latest_or_none(home) != f"layered/{version}":
         text = json.dumps({"model": "layered", "version": version}) + "\n"
         artifacts.write_text(home.path("models", "latest.json"), text)
@@ -171,24 +195,36 @@ def prune(home: Home, keep: int) -> list[str]:
     staying = {f"{name}/{version}" for name, versions in model_versions(home).items() for version in versions[-keep:]}
     if serving := latest_or_none(home):
         staying.add(serving)
-    looked_at: set[str] = set()
-    while left := staying - looked_at:
-        looked_at |= left
-        for reference in left & there:
-            staying.update(artifacts.read_manifest(home.path("models", reference)).get("parts", {}).values())
-    gone = [
-        f"{name}/{version}"
-        for name, versions in model_versions(home).items()
-        for version in versions
-        if name in MODELS and f"{name}/{version}" not in staying
-    ]
+    staying = with_parts(home, staying)
+    return _remove(home, [one for one in sorted(there - staying) if one.partition("/")[0] in MODELS])
+
+
+def keep_only(home: Home, references: Collection[str]) -> list[str]:
+    """Remove every version but these and the parts inside them, and answer what went; under the lock `models`."""
+    there = {f"{name}/{version}" for name, versions in model_versions(home).items() for version in versions}
+    staying = with_parts(home, references)
+    return _remove(home, sorted(one for one in there - staying if one.partition("/")[0] != "gram"))
+
+
+def with_parts(home: Home, references: Collection[str]) -> set[str]:
+    """These versions and those inside them."""
+    staying, left = set[str](), set(references)
+    while left:
+        staying |= left
+        folders = [home.path("models", one) for one in left]
+        manifests = [artifacts.read_manifest(folder) for folder in folders if folder.is_dir()]
+        left = {str(part) for said in manifests for part in said.get("parts", {}).values()} - staying
+    return staying
+
+
+def _remove(home: Home, gone: Sequence[str]) -> list[str]:
     # Models before their parts, so that none is ever there without these.
     for reference in sorted(gone, key=lambda reference: _depth(home, reference), reverse=True):
         folder = home.path("models", reference)
         going = folder.with_name(artifacts.temporary_name())
         folder.rename(going)  # at once: no half of a version is ever seen
         artifacts.remove(going)
-    return gone
+    return list(gone)
 
 
 def _depth(home: Home, reference: str) -> int:

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import polars as pl
 
+from persona_cli.errors import BadData, MissingInput
 from persona_cli.events.store import NAME as EVENTS
+from persona_cli.feedback import refitting
+from persona_cli.feedback.refitting import Refitted
 from persona_cli.models import gram_store
 from persona_cli.models.interactions import interactions_of
+from persona_cli.privacy.per_user import remove_people
 from persona_cli.privacy.removal import remove_where, said
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles import partials
+from persona_cli.profiles.fitting import Source, fit_signals
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import Links
-from persona_cli.profiles.sync import sync
+from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles.signal_fit import keep_fit_in_force, load
+from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import artifacts, locks, tables
-from persona_cli.workspace.home import Home
+from persona_cli.workspace.home import FITTED_FOLDER, Home
 from persona_cli.workspace.tables import File, Table
 
 MARK = "persons"
@@ -41,8 +49,16 @@ class Settled:
     """`subtracted`: the rows of the persons left; else the mode of the sync: unchanged, incremental or rebuilt."""
     gram: str | None
     """`subtracted`, `unchanged`, `updated` or `rebuilt`; None: no item sums are kept."""
+    models: Refitted
+    """What is served."""
+    removed_models: tuple[str, ...]
+    """Versions from before."""
+    per_user: int
+    """Rows of people that left evaluations and other artifacts."""
     files: int
     """Superseded files that were deleted."""
+    alone: bool
+    """Whether nobody read while they were deleted."""
 
 
 def settle(
@@ -59,18 +75,44 @@ def settle(
     changed is found out. Raises Busy where another run holds the models or the tables after `wait` seconds.
     """
     tell = progress or (lambda step: None)
-    with locks.hold(home, "models", "settle", wait), locks.hold(home, "tables", "settle", wait):
+    with (
+        locks.hold(home, "models", "settle", wait),
+        locks.hold(home, "tables", "settle", wait),
+        locks.hold(home, "signals", "settle", wait),
+    ):
+        tell("signals")
+        home = _signals(home)
         tell("profiles and history")
         mode = _profiles(home, persons)
         tell("item sums")
         gram = _gram(home, persons)
-        tell("superseded files")
-        with locks.unread(home, READERS_WAIT):
+        tell("models")
+        models = refitting.refit(home) if refit else refitting.current(home)
+        tell("figures of users")
+        known = profile_rows(home, ("user_id",))["user_id"] if persons is None else None
+        with locks.unread(home, READERS_WAIT) as alone:
+            per_user = remove_people(home, persons, known)
+            tell("superseded files")
+            removed = refitting.remove_others(home, models)
             gram_store.keep_newest(home)
+            keep_fit_in_force(home)
             files = tables.vacuum(home)
             for path in artifacts.leftovers(home.root):
                 artifacts.remove(path)
-    return Settled(mode, gram, files)
+    return Settled(mode, gram, models, tuple(removed), per_user, files, alone)
+
+
+def _signals(home: Home) -> Home:
+    """What signals mean, learned again where it was learned: a fit of all people's events."""
+    if home.settings.fitted is None:
+        return home
+    try:
+        learned = fit_signals(home, cast(Source, load(home.settings.fitted).source))
+    except (MissingInput, BadData) as error:  # nothing is left to learn from, or the fit is damaged
+        log.warning("what signals mean is not learned again: %s", error.message)
+        home.path(*FITTED_FOLDER.split("/"), "latest.json").unlink(missing_ok=True)
+        return replace(home, settings=replace(home.settings, fitted=None))
+    return replace(home, settings=replace(home.settings, fitted=learned.fitted))
 
 
 def _profiles(home: Home, persons: pl.Series | None) -> str:
@@ -96,7 +138,7 @@ def _subtracted(home: Home, events: Table, persons: pl.Series) -> bool:
             assert table is not None
             table.commit([], metadata={**said(table), **state})
     Links.of(home, events).save(home, events)
-    return True
+    return behind(home) is None
 
 
 def _only_persons_left(events: Table, table: Table) -> bool:

@@ -111,6 +111,15 @@ def publish(home: Home, fit: SignalFit) -> tuple[Fitted, bool]:
     return Fitted(folder, digest), True
 
 
+def keep_fit_in_force(home: Home) -> None:
+    """Remove every version but the one in force: a forgotten person is in the others."""
+    above = home.path(*FITTED_FOLDER.split("/"))
+    in_force = None if home.settings.fitted is None else home.settings.fitted.folder
+    for path in above.glob("[0-9]*"):
+        if path != in_force:
+            artifacts.remove(path)
+
+
 def _digest(dwell: Any, targets: Path) -> str:
     """Of what strengths follow from: not of the counts, of which only matters which signals have too few."""
     if dwell is None:

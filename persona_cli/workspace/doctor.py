@@ -16,7 +16,7 @@ from persona_cli import __version__
 from persona_cli.errors import Busy, PersonaError
 from persona_cli.workspace import artifacts, locks, runs
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import has_tables, model_versions
+from persona_cli.workspace.overview import has_tables, model_versions, pending_erasures, stale_models
 
 DEPENDENCIES = (
     "typer",
@@ -72,6 +72,7 @@ def examine(home: Home, *, repair: bool) -> Iterator[Finding]:
     yield from _runs(home, repair)
     yield from _models(home)
     yield from _signals(home)
+    yield from _erasures(home)
 
 
 def _space(home: Home) -> Iterator[Finding]:
@@ -169,6 +170,14 @@ def _models(home: Home) -> Iterator[Finding]:
     ]
     for folder in unfinished:
         yield Finding("models", "problem", f"{folder.relative_to(home.root)} has no manifest: remove the folder")
+
+
+def _erasures(home: Home) -> Iterator[Finding]:
+    for request in pending_erasures(home):
+        yield Finding("erasure", "problem", f"{request} was begun and not completed; run: persona privacy forget")
+    for reference in stale_models(home):
+        detail = f"{reference} was made with data of people who were erased since; run: persona train"
+        yield Finding("models", "note", detail)
 
 
 def _signals(home: Home) -> Iterator[Finding]:

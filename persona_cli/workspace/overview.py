@@ -9,6 +9,7 @@ from typing import Any
 from persona_cli.workspace import runs
 from persona_cli.workspace.home import Home
 
+STALE_FILE = "stale.json"
 TABLES = ("events", "quarantine", "items", "users", "accounts", "profiles", "history", "decisions")
 
 
@@ -23,6 +24,7 @@ def overview(home: Home) -> dict[str, Any]:
         "tables": rows,
         "models": models,
         "latest": latest,
+        "stale": stale_models(home),
         "last_run": recent[0] if recent else None,
         "next": next_command(home, rows, latest),
     }
@@ -45,7 +47,9 @@ def next_command(home: Home, rows: dict[str, int], latest: str | None) -> str:
     """The first step of the main job that has not been done."""
     if not rows.get("events"):
         return "persona ingest FILE"
-    if latest is None:
+    if pending_erasures(home):
+        return "persona privacy forget"
+    if latest is None or latest in stale_models(home):
         return "persona train"
     if not _has_entries(home.path("evaluations")):
         return "persona evaluate"
@@ -60,6 +64,20 @@ def model_versions(home: Home) -> dict[str, list[str]]:
         if not version.name.startswith("."):
             found.setdefault(version.parent.name, []).append(version.name)
     return {name: sorted(versions, key=_by_number) for name, versions in found.items()}
+
+
+def stale_models(home: Home) -> list[str]:
+    """Versions that were made with data of people who were erased since, as `layered/7`: to be trained again."""
+    try:
+        return [str(one) for one in json.loads(home.path("models", STALE_FILE).read_bytes())["erased"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def pending_erasures(home: Home) -> list[str]:
+    """Requests of erasure that were begun and not completed: a run was killed."""
+    folder = home.path("privacy", "pending")
+    return sorted(path.stem for path in folder.glob("R-*.json")) if folder.is_dir() else []
 
 
 def latest_model(home: Home) -> str | None:
