@@ -46,6 +46,13 @@ PRIVACY_SETTINGS: tuple[Setting, ...] = (
         words=("gdpr", "ccpa"),
     ),
     *(setting for name, basis in _SHIPPED.items() for setting in _purpose(name, basis)),
+    Setting(
+        "privacy.consent.receipts_from_events",
+        "flag",
+        True,
+        "Whether what events say of consent (context.consent) is written as receipts, which hold until the next word.\n"
+        "The browser's opt-out signal (Sec-GPC: 1) always is.",
+    ),
     *CONTROLLER_SETTINGS,
     *COLLECT_SETTINGS,
 )
