@@ -126,7 +126,7 @@ def _of_pairs(parts: list[str]) -> Words | None:
 
 
 def opts_out(props: str) -> bool:
-    """Whether the rest of an event (JSON text) carries the signal of a browser: `Sec-GPC: 1` or `gpc` true, inside too."""
+    """Whether the rest of an event (JSON text) says what a browser signals: `Sec-GPC: 1` or `gpc` true, inside too."""
     try:
         return _signalled(json.loads(props), _NESTED)
     except (ValueError, RecursionError):
