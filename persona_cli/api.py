@@ -1,11 +1,6 @@
 """The verbs of the command line for a notebook or a program: polars frames and plain dataclasses out.
 
-from persona_cli import Workspace
-
-shop = Workspace.create("shop")
-shop.ingest("events/*.jsonl.gz")
-shop.train()
-shop.recommend(top=10)
+shop = Workspace.create("shop"); shop.ingest("events/*.jsonl.gz"); shop.train(); shop.recommend(top=10)
 """
 
 from __future__ import annotations
@@ -15,6 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona_cli.privacy.api import Privacy
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import locks, runs
 from persona_cli.workspace.home import Home
@@ -61,6 +57,11 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.home.root)!r})"
+
+    @property
+    def privacy(self) -> Privacy:
+        """What protects the people in the data: requests, access, preferences and more."""
+        return Privacy(self.home)
 
     def ingest(
         self,
@@ -118,9 +119,7 @@ class Workspace:
         return pl.DataFrame(overview(self.home.settings))
 
     def undo(self, run: str = "latest", *, wait: float = 0.0, profiles: bool = True, words: Sequence[str] = ()) -> int:
-        """Take back what an ingest added, bring back what it took away (`replace`), and bring the profiles up to date;
-        answers how many rows left or came back.
-        """
+        """Take back what an ingest added and took away (`replace`); answers how many rows left or came back."""
         from persona_cli.events.undo import find, undo
 
         full = find(self.home, run)
@@ -243,8 +242,7 @@ class Workspace:
 
         with runs.recording(self.home, words or ["train", *models]) as run:
             report = train(self.home, models, settings or {}, time_limit, moment_of(as_of), wait)
-            run.counts |= {"users": report.users, "items": report.items, "events": report.events}
-            run.counts |= {"latest": report.latest, "skipped": report.skipped}
+            run.counts |= {n: getattr(report, n) for n in ("users", "items", "events", "latest", "skipped")}
             run.counts["models"] = [f"{one.model}/{one.version}" for one in report.models]
         return report
 

@@ -159,8 +159,9 @@ def told(row: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
             for name, start in (("items", ITEM), ("categories", CATEGORY), ("tags", TAG))
         },
         "show_less": {key: round(left, 3) for key, left in sorted(less.items(), key=lambda one: (-one[1], one[0]))},
-        "preferences": {entry["key"]: entry["value"] for entry in row["_preferences"]},
-        "answers": {entry["key"]: _several(entry["value"]) for entry in row["_answers"]},
+        # What was taken back has the empty value.
+        "preferences": {entry["key"]: entry["value"] for entry in row["_preferences"] if entry["value"]},
+        "answers": {entry["key"]: _several(entry["value"]) for entry in row["_answers"] if entry["value"]},
         "reactions": row["reactions"],
     }
 

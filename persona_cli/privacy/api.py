@@ -1,0 +1,87 @@
+"""`Workspace.privacy`: the commands of `persona privacy` for a notebook or a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+from persona_cli.workspace import runs
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.moments import moment_of
+
+if TYPE_CHECKING:
+    from persona_cli.privacy.own_settings import Own
+    from persona_cli.privacy.requests import Request
+
+Moment = str | date | datetime | None
+
+
+class Privacy:
+    """What protects the people in the data of one workspace.
+
+    Runs are recorded as those of the command line are; ids stand in their manifests as keyed digests.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+
+    def requests(self) -> list[Request]:
+        """What people asked for, by when it must be answered, and what became of it; the oldest first."""
+        from persona_cli.privacy.requests import requests
+
+        return requests(self.home)
+
+    def open_request(self, kind: str, user: str, *, received: Moment = None, channel: str = "api") -> Request:
+        """Note a request of a person; `kind` is one of `privacy.requests.KINDS`."""
+        from persona_cli.privacy.requests import find_request, open_request
+
+        when = moment_of(received)
+        return find_request(self.home, open_request(self.home, kind, [user], received=when, channel=channel))
+
+    def extend_request(self, request_id: str, reason: str) -> Request:
+        """Prolong a request by two months (45 days under ccpa), once and within its first period."""
+        from persona_cli.privacy.requests import extend_request
+
+        return extend_request(self.home, request_id, reason)
+
+    def close_request(self, request_id: str, outcome: str) -> Request:
+        """Note how a request ended."""
+        from persona_cli.privacy.requests import close_request, find_request
+
+        close_request(self.home, request_id, outcome)
+        return find_request(self.home, request_id)
+
+    def preferences(self, user: str) -> Own:
+        """What a person decided about their own lists."""
+        from persona_cli.privacy.own_settings import own
+
+        return own(self.home, user)
+
+    def set_preferences(
+        self,
+        user: str,
+        put: Mapping[str, str] | None = None,
+        *,
+        block: Sequence[str] = (),
+        unblock: Sequence[str] = (),
+        reset: bool = False,
+        paused: bool | None = None,
+        wait: float = 0.0,
+        words: Sequence[str] = (),
+    ) -> Own:
+        """Change a person's own settings, blocks and pause, in the order reset, settings, pause; answers what stands.
+
+        See `privacy.own_settings`, which also says what is raised.
+        """
+        from persona_cli.privacy import own_settings
+
+        given = [f"{key}={value}" for key, value in (put or {}).items()]
+        with runs.recording(self.home, words or ["privacy", "preferences"], [user, *given]) as run:
+            if reset:
+                own_settings.reset(self.home, user, wait)
+            if put or block or unblock:
+                own_settings.change(self.home, user, put=put, block=block, unblock=unblock, wait=wait, run=run.id)
+            if paused is not None:
+                (own_settings.pause if paused else own_settings.resume)(self.home, user)
+        return own_settings.own(self.home, user)
