@@ -187,6 +187,14 @@ RETENTION_SETTINGS: tuple[Setting, ...] = (
         1200,
     ),
     Setting(
+        "privacy.retention.superseded_days",
+        "whole",
+        30,
+        "Files that tables no longer name, from which `ingest undo` brings replaced events back, are kept at most so\n"
+        "many days; whenever events expire, all of them go.",
+        0,
+    ),
+    Setting(
         "privacy.retention.withdrawn_days",
         "whole",
         30,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from persona_cli.workspace.controller_declarations import CONTROLLER_SETTINGS
-from persona_cli.workspace.data_declarations import COLLECT_SETTINGS
+from persona_cli.workspace.data_declarations import COLLECT_SETTINGS, RETENTION_SETTINGS
 from persona_cli.workspace.setting import Setting
 
 BASES = ("consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interest")
@@ -55,4 +55,5 @@ PRIVACY_SETTINGS: tuple[Setting, ...] = (
     ),
     *CONTROLLER_SETTINGS,
     *COLLECT_SETTINGS,
+    *RETENTION_SETTINGS,
 )

@@ -1,0 +1,272 @@
+"""How long what is kept, and what is over its time: the schedule of `[privacy.retention]` and the plan of an expiry.
+
+A period ends with a day (UTC): what is of a day before `now` less the period is due, so every run of one day finds the
+same. Rows of tables by month are counted by the log where all of a file is due, and by its times alone where some is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from persona_cli.events.quarantine import NAME as QUARANTINE
+from persona_cli.events.schema import stored_schema
+from persona_cli.events.store import NAME as EVENTS
+from persona_cli.models.registry import list_models
+from persona_cli.profiles import fold as folding
+from persona_cli.workspace import tables
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.tables import File, Table
+
+BY_TIME = {EVENTS: "events_months", "decisions": "decisions_months", "outcomes": "decisions_months"}
+"""Tables of which rows expire by `timestamp`, and the setting that says when."""
+OF_USERS = ("user_id", "valid_from", "ingested_at")
+PER_USER = "users.parquet"
+_STAMP = re.compile(r"\d{8}T\d{6}(?=-)")
+_NEVER = "without end"
+
+
+class Period(NamedTuple):
+    """How long one kind of thing is kept."""
+
+    what: str
+    setting: str
+    kept: str
+    """In words: `25 months`, or `without end`."""
+    before: datetime | None
+    """What is of an earlier moment is due (UTC, the start of a day); None: nothing is."""
+
+
+class Due(NamedTuple):
+    """What is due in one place: rows of a month of a table, or files."""
+
+    what: str
+    part: str
+    """A month of a table (2024-01), else empty."""
+    rows: int
+    whole: bool = False
+    """Whether it leaves without being read."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an expiry takes out, and what follows. Empty where nothing is due."""
+
+    at: datetime
+    due: tuple[Due, ...]
+    persons: int
+    """Persons whose last event is due: their profiles vanish."""
+    models: tuple[str, ...]
+    """Models (`ease/3`) that learned from events that are due: made again without."""
+    evaluations: tuple[str, ...]
+    """Runs of evaluations whose tables by user are due."""
+    runs: tuple[str, ...]
+    """Runs whose manifests are due."""
+    superseded: int
+    """Files that no table names any more, and that are over their time: all such files leave with them."""
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.due or self.evaluations or self.runs or self.superseded)
+
+
+def schedule(home: Home, now: datetime | None = None) -> list[Period]:
+    """Every period in force, as of `now`."""
+    settings, today = home.settings, _day(now)
+
+    def months(what: str, name: str) -> Period:
+        n = settings.whole(f"privacy.retention.{name}")
+        return Period(
+            what,
+            f"privacy.retention.{name}",
+            f"{n:,} months" if n else _NEVER,
+            months_before(today, n) if n else None,
+        )
+
+    def days(what: str, key: str, *, zero_is_never: bool = True) -> Period:
+        n = settings.whole(key)
+        never = zero_is_never and not n
+        return Period(what, key, _NEVER if never else f"{n:,} days", None if never else today - timedelta(days=n))
+
+    return [
+        months(EVENTS, "events_months"),
+        months("users", "events_months"),
+        months("decisions", "decisions_months"),
+        months("outcomes", "decisions_months"),
+        days(QUARANTINE, "quarantine.retention_days", zero_is_never=False),
+        days("evaluations", "privacy.retention.evaluations_days"),
+        months("runs", "runs_months"),
+        days("superseded", "privacy.retention.superseded_days", zero_is_never=False),
+    ]
+
+
+def cut_of(home: Home, what: str, now: datetime | None = None) -> datetime | None:
+    """The moment before which `what` is due."""
+    return next(period.before for period in schedule(home, now) if period.what == what)
+
+
+def months_before(day: datetime, months: int) -> datetime:
+    """The same day of an earlier month, or the last one of it: 31 March less a month is 28 or 29 February."""
+    number = day.year * 12 + day.month - 1 - months
+    year, month = max(number // 12, 1), number % 12 + 1
+    following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    last = (following - timedelta(days=1)).day
+    return datetime(year, month, min(day.day, last), tzinfo=UTC)
+
+
+def plan(home: Home, now: datetime | None = None) -> Plan:
+    """What `expiry.expire` would take out now; reads nothing that is due as a whole month."""
+    at = now or datetime.now(UTC)
+    due = [one for name in BY_TIME for one in _due_by_month(home, name, cut_of(home, name, at))]
+    events = any(one.what == EVENTS for one in due)
+    if rows := overdue_users(home, at).height:
+        due.append(Due("users", "", rows))
+    if rows := _rejected(home, cut_of(home, QUARANTINE, at)):
+        due.append(Due(QUARANTINE, "", rows))
+    return Plan(
+        at,
+        tuple(due),
+        _vanishing(home, cut_of(home, EVENTS, at)) if events else 0,
+        tuple(f"{one['model']}/{one['version']}" for one in list_models(home)) if events else (),
+        tuple(path.parent.name for path in old_evaluations(home, cut_of(home, "evaluations", at))),
+        tuple(path.stem for path in old_runs(home, cut_of(home, "runs", at))),
+        len(old_files(home, at)),
+    )
+
+
+def overdue(home: Home, now: datetime | None = None) -> str | None:
+    """A sentence on what is over its time, by the logs alone; None where nothing is."""
+    for name in BY_TIME:
+        cut, table = cut_of(home, name, now), tables.open_table(home, name)
+        if cut is None or table is None:
+            continue
+        rows = sum(file.rows for file in table.files if file.last is not None and file.last < iso(cut))
+        if rows or any(file.first is not None and file.first < iso(cut) for file in table.files):
+            period = next(one for one in schedule(home, now) if one.what == name)
+            return f"{name} are older than {period.kept} ({period.setting})"
+    return None
+
+
+def iso(moment: datetime) -> str:
+    """As the log of a table has times."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def split(table: Table, cut: datetime) -> tuple[list[File], list[File]]:
+    """Files with rows before the cut: those that hold nothing else, and those that do, by the log."""
+    moment = iso(cut)
+    old = [file for file in table.files if file.first is None or file.first < moment]
+    whole = [file for file in old if file.last is not None and file.last < moment]
+    return whole, [file for file in old if file not in whole]
+
+
+def _due_by_month(home: Home, name: str, cut: datetime | None) -> Iterator[Due]:
+    table = tables.open_table(home, name)
+    if table is None or cut is None or "timestamp" not in table.schema.names:
+        return
+    whole, some = split(table, cut)
+    counts: dict[str, int] = {}
+    for file in whole:
+        month = (file.first or "")[:7]
+        counts[month] = counts.get(month, 0) + file.rows
+    read: dict[str, int] = {}
+    if some:
+        early = table.scan(some).select("timestamp").filter(pl.col("timestamp") < cut)
+        months = early.group_by(pl.col("timestamp").dt.strftime("%Y-%m").alias("month")).len().collect()
+        read = dict(months.iter_rows())
+    for month in sorted({*counts, *read}):
+        yield Due(name, month, counts.get(month, 0) + read.get(month, 0), whole=month not in read)
+
+
+def overdue_users(home: Home, now: datetime | None = None) -> pl.DataFrame:
+    """What names the rows of `users` that are due: user_id, valid_from, ingested_at.
+
+    Those that another row had taken the place of when the window of events began, and all of users of whom no event is
+    left in the window and nothing newer was told.
+    """
+    rows = tables.scan(home, "users", stored_schema("users")).select(*OF_USERS)
+    cut = cut_of(home, "users", now)
+    since = pl.coalesce("valid_from", "ingested_at")
+    if cut is None or not rows.filter(since < cut).head(1).collect().height:
+        return rows.head(0).collect()
+    told = rows.with_columns(since.alias("since")).sort("user_id", "since", "ingested_at").collect()
+    told = told.with_columns(pl.col("since").shift(-1).over("user_id").alias("until"))
+    quiet = told.group_by("user_id").agg(pl.col("since").max()).filter(pl.col("since") < cut)["user_id"].sort()
+    gone = quiet.filter(~quiet.is_in(_seen_since(home, quiet, cut).implode()))
+    return told.filter((pl.col("until") <= cut) | pl.col("user_id").is_in(gone.implode())).select(*OF_USERS)
+
+
+def _seen_since(home: Home, ids: pl.Series, cut: datetime) -> pl.Series:
+    """Which of these ids an event of the window names."""
+    table = tables.open_table(home, EVENTS)
+    if table is None or not len(ids):
+        return pl.Series("user_id", [], dtype=pl.String)
+    files = [file for file in table.files if file.last is None or file.last >= iso(cut)]
+    named = table.scan(files).filter(pl.col("timestamp") >= cut)
+    both = [named.select(pl.col(name).alias("user_id")).filter(pl.col("user_id").is_in(ids.implode()))
+            for name in ("user_id", "anon_id")]  # fmt: skip
+    return pl.concat(both).unique().collect()["user_id"]
+
+
+def _rejected(home: Home, cut: datetime | None) -> int:
+    table = tables.open_table(home, QUARANTINE)
+    if table is None or cut is None:
+        return 0
+    return int(table.scan().filter(pl.col("rejected_at") < cut).select(pl.len()).collect().item())
+
+
+def _vanishing(home: Home, cut: datetime | None) -> int:
+    """Persons whose last event is due."""
+    table = tables.open_table(home, folding.NAME)
+    if table is None or cut is None:
+        return 0
+    last = table.scan().group_by("user_id").agg(pl.col("last_seen").max())
+    return int(last.filter(pl.col("last_seen") < cut).select(pl.len()).collect().item())
+
+
+def old_evaluations(home: Home, cut: datetime | None) -> list[Path]:
+    """Tables with a row a user of evaluations before the cut."""
+    return [path for path in sorted(home.root.glob(f"evaluations/*/{PER_USER}")) if _before(path.parent, cut)]
+
+
+def old_runs(home: Home, cut: datetime | None) -> list[Path]:
+    """Manifests of runs before the cut."""
+    return [path for path in sorted(home.root.glob("runs/*.json")) if _before(path, cut)]
+
+
+def old_files(home: Home, now: datetime | None = None) -> list[str]:
+    """Superseded files that are over their time: written before it began, or of a month that is due as a whole."""
+    cuts = {name: cut_of(home, name, now) for name in ("superseded", EVENTS)}
+    found = []
+    for path in tables.orphans(home):
+        written, month = _written(home.path(path)), re.search(r"month=(\d{4}-\d{2})/", path)
+        early = month is not None and (cut := cuts[EVENTS]) is not None and month[1] < f"{cut:%Y-%m}"
+        if early or (written is not None and cuts["superseded"] is not None and written < cuts["superseded"]):
+            found.append(path)
+    return found
+
+
+def _before(path: Path, cut: datetime | None) -> bool:
+    """Whether a run began before the cut, by its id, or where it has none by when its file was written."""
+    if cut is None:
+        return False
+    stamp = _STAMP.match(path.stem)
+    at = datetime.strptime(stamp[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if stamp else _written(path)
+    return at is not None and at < cut
+
+
+def _written(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+
+
+def _day(now: datetime | None) -> datetime:
+    return (now or datetime.now(UTC)).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
