@@ -6,6 +6,7 @@ by worker threads, and named by the table in one commit at the end. Until then n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ WORKERS = 2
 # Rows of several months are sorted out when there are this many: many months in small batches would take long.
 MIXED_ROWS = 400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ISO, _END_OF_DAY = "%Y-%m-%dT%H:%M:%S.%fZ", "T23:59:59.999999Z"  # as the log has times
+_END_OF_DAY, _ON_MINUTE = "T23:59:59.999999Z", re.compile(r":00(\.0*)?Z$")
 # Every id and nearly every time is there once; nobody looks for a file by its other columns.
 _DICTIONARIES = [name for name in stored_schema("events").names if name not in ("event_id", "timestamp", "ingested_at")]
 _STATISTICS = ["timestamp", "ingested_at"]
@@ -73,8 +74,13 @@ def files_before(table: Table, as_of: datetime | None) -> list[File]:
     """The files of the events table that can hold events before `as_of`."""
     if as_of is None:
         return table.files
-    moment = as_of.astimezone(UTC).strftime(_ISO)
+    moment = iso(as_of)
     return [file for file in table.files if file.first is None or file.first < moment]
+
+
+def iso(moment: datetime) -> str:
+    """A moment as the log of the table has it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def were_known(as_of: datetime | None, known_at: datetime | None) -> list[pl.Expr]:
@@ -370,17 +376,13 @@ def _span(rows: pa.Table) -> tuple[datetime, datetime]:
 def _overlaps(file: File, span: tuple[datetime, datetime]) -> bool:
     if file.first is None or file.last is None:
         return True
-    first, last = (moment.strftime(_ISO) for moment in span)
+    first, last = (iso(moment) for moment in span)
     # Times on whole minutes may have been made coarse (privacy.collect): the ids are of some moment of those days.
-    if _on_minutes(first, last):
-        last = last[:10] + _END_OF_DAY
-    held = file.last[:10] + _END_OF_DAY if _on_minutes(file.first, file.last) else file.last
+    last, held = (
+        at[1][:10] + _END_OF_DAY if all(_ON_MINUTE.search(moment) for moment in at) else at[1]
+        for at in ((first, last), (file.first, file.last))
+    )
     return file.first <= last and held >= first
-
-
-def _on_minutes(*moments: str) -> bool:
-    """Whether all these times (ISO) have no seconds."""
-    return all(moment[16:].strip("Z").replace("0", "") in (":", ":.") for moment in moments)
 
 
 def _ids(path: Path) -> pl.Series:

@@ -17,7 +17,8 @@ import polars as pl
 
 from persona_cli.events.quarantine import NAME as QUARANTINE
 from persona_cli.events.store import NAME as EVENTS
-from persona_cli.privacy import retention
+from persona_cli.events.store import iso
+from persona_cli.privacy import retention, withdrawn
 from persona_cli.privacy.removal import remove_where
 from persona_cli.privacy.retention import BY_TIME, OF_USERS, PER_USER, Plan, cut_of
 from persona_cli.privacy.settling import Settled, settle
@@ -81,10 +82,11 @@ def expire(
 
 def _take_out(home: Home, at: datetime) -> dict[str, int]:
     """Rows that left, by table; files of evaluations and runs among them."""
-    # Users first: whether an event of theirs is left does not depend on the expiry, but costs less to ask before.
-    counts = {"users": _users_out(home, at)}
-    for name in BY_TIME:
-        counts[name] = remove_before(home, name, cut_of(home, name, at))
+    counts = {name: remove_before(home, name, cut_of(home, name, at)) for name in BY_TIME}
+    if len(gone := retention.withdrawn_ids(home, at)):
+        for name, rows in withdrawn.remove(home, gone).items():
+            counts[name] = counts.get(name, 0) + rows
+    counts["users"] = counts.get("users", 0) + _users_out(home, at)
     if (cut := cut_of(home, QUARANTINE, at)) is not None:
         counts[QUARANTINE] = remove_where(home, QUARANTINE, pl.col("rejected_at") < cut)
     for path in retention.old_evaluations(home, cut_of(home, "evaluations", at)):
@@ -118,7 +120,7 @@ def remove_before(home: Home, name: str, cut: datetime | None) -> int:
         table.discard()
         raise
     if remove:
-        table.commit(add, remove, metadata={"expired_before": retention.iso(cut)})
+        table.commit(add, remove, metadata={"expired_before": iso(cut)})
     return sum(file.rows for file in remove) - sum(file.rows for file in add)
 
 

@@ -18,7 +18,9 @@ import polars as pl
 from persona_cli.events.quarantine import NAME as QUARANTINE
 from persona_cli.events.schema import stored_schema
 from persona_cli.events.store import NAME as EVENTS
+from persona_cli.events.store import iso
 from persona_cli.models.registry import list_models
+from persona_cli.privacy.withdrawn import stored, withdrawn
 from persona_cli.profiles import fold as folding
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -102,6 +104,7 @@ def schedule(home: Home, now: datetime | None = None) -> list[Period]:
         days(QUARANTINE, "quarantine.retention_days", zero_is_never=False),
         days("evaluations", "privacy.retention.evaluations_days"),
         months("runs", "runs_months"),
+        days("withdrawn", "privacy.retention.withdrawn_days", zero_is_never=False),
         days("superseded", "privacy.retention.superseded_days", zero_is_never=False),
     ]
 
@@ -109,6 +112,13 @@ def schedule(home: Home, now: datetime | None = None) -> list[Period]:
 def cut_of(home: Home, what: str, now: datetime | None = None) -> datetime | None:
     """The moment before which `what` is due."""
     return next(period.before for period in schedule(home, now) if period.what == what)
+
+
+def withdrawn_ids(home: Home, now: datetime | None = None) -> pl.Series:
+    """Every id of people who are due since they refused."""
+    cut = cut_of(home, "withdrawn", now)
+    assert cut is not None
+    return withdrawn(home, cut, cut_of(home, EVENTS, now))
 
 
 def months_before(day: datetime, months: int) -> datetime:
@@ -124,7 +134,9 @@ def plan(home: Home, now: datetime | None = None) -> Plan:
     """What `expiry.expire` would take out now; reads nothing that is due as a whole month."""
     at = now or datetime.now(UTC)
     due = [one for name in BY_TIME for one in _due_by_month(home, name, cut_of(home, name, at))]
-    events = any(one.what == EVENTS for one in due)
+    if rows := stored(home, withdrawn_ids(home, at), cut_of(home, EVENTS, at)):
+        due.append(Due("withdrawn", "", rows))
+    events = any(one.what in (EVENTS, "withdrawn") for one in due)
     if rows := overdue_users(home, at).height:
         due.append(Due("users", "", rows))
     if rows := _rejected(home, cut_of(home, QUARANTINE, at)):
@@ -151,11 +163,6 @@ def overdue(home: Home, now: datetime | None = None) -> str | None:
             period = next(one for one in schedule(home, now) if one.what == name)
             return f"{name} are older than {period.kept} ({period.setting})"
     return None
-
-
-def iso(moment: datetime) -> str:
-    """As the log of a table has times."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def split(table: Table, cut: datetime) -> tuple[list[File], list[File]]:
