@@ -11,6 +11,7 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.moments import moment_of
 
 if TYPE_CHECKING:
+    from persona_cli.privacy.correcting import Corrected
     from persona_cli.privacy.own_settings import Own
     from persona_cli.privacy.requests import Request
 
@@ -85,3 +86,23 @@ class Privacy:
             if paused is not None:
                 (own_settings.pause if paused else own_settings.resume)(self.home, user)
         return own_settings.own(self.home, user)
+
+    def correct(
+        self,
+        event_id: str,
+        changes: Mapping[str, str] | None = None,
+        *,
+        delete: bool = False,
+        month: str | None = None,
+        refit: bool = True,
+        wait: float = 0.0,
+        words: Sequence[str] = (),
+    ) -> Corrected:
+        """Correct a stored event or take it out, with all that follows from it; see `privacy.correcting`."""
+        from persona_cli.privacy.correcting import correct
+
+        given = [f"{key}={value}" for key, value in (changes or {}).items()]
+        with runs.recording(self.home, words or ["privacy", "correct"], [event_id, *given]) as run:
+            done = correct(self.home, event_id, changes, delete=delete, month=month, refit=refit, wait=wait)
+            run.counts = {"fields": list(done.fields), "deleted": done.deleted, "request": done.request}
+        return done

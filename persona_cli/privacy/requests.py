@@ -89,6 +89,15 @@ def open_request(
     return made
 
 
+def begin_request(home: Home, kind: str, ids: Sequence[str]) -> str:
+    """The id of the oldest open request of this kind by the person with these ids, or of one that is opened now.
+
+    A command that answers a request takes up one that was noted before, also one that a killed run left open.
+    """
+    there = [one for one in requests_of(home, ids) if one.kind == kind and one.closed is None]
+    return there[0].id if there else open_request(home, kind, ids)
+
+
 def extend_request(home: Home, request_id: str, reason: str) -> Request:
     """Prolong an open request once: two months (gdpr) or 45 days (ccpa) more from its first last day.
 
