@@ -110,17 +110,31 @@ def show_status() -> None:
     if held["models"]:
         rows.append(("models", ", ".join(f"{name}/{version}" for name, version in held["models"].items())))
     if held["latest"]:
-        rows.append(("latest", held["latest"]))
+        stale = " · to be trained again: people it learned from were erased" if held["latest"] in held["stale"] else ""
+        rows.append(("latest", held["latest"] + stale))
     last = held["last_run"]
     if last:
         rows.append(("last run", f"{last.get('command')} · {last.get('status')} · {last.get('started')}"))
     if held["tables"].get("quarantine"):
         rows.append(("rejected", "persona quarantine list"))
+    if overdue := _overdue(home):
+        rows.append(("due", f"{overdue}: persona privacy expire"))
     rows.append(("next", held["next"]))
     sys.stdout.write("".join(f"{name:<10} {printable(text)}\n" for name, text in rows))
     if carries := _carries(home):
         sys.stdout.write("\nwhat the data can carry\n")
         sys.stdout.write("".join(f"{line}\n" for line in _carried(carries)))
+
+
+def _overdue(home: Home) -> str | None:
+    """What is over its time, by the logs of the tables."""
+    from persona_cli.workspace.overview import has_tables
+
+    if not has_tables(home):
+        return None
+    from persona_cli.privacy.retention import overdue
+
+    return overdue(home)
 
 
 def _carries(home: Home) -> dict[str, Any]:

@@ -48,6 +48,12 @@ def current(home: Home) -> Refitted:
     return Refitted(served, found, found)
 
 
+def unfitted(home: Home) -> Refitted:
+    """As `current`, where nothing is fitted again for now."""
+    found = current(home)
+    return Refitted(found.latest, found.current, found.current)
+
+
 def refit(home: Home, wait: float = 0.0) -> Refitted:
     """Fit again what `current` names; the versions before are there until `registry.keep_only`.
 

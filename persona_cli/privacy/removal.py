@@ -1,8 +1,8 @@
 """Take rows out of a table for good: the files that hold them are written again without them, in one commit.
 
-Rows are found by comparison, never by a predicate of Delta, which would write the ids into the table's log. The commit
-carries on what the one before said of itself, so a table that follows from another (profiles, history) stays at the
-version that it follows from. What was taken out is on disk until `settling` vacuums the superseded files.
+Rows are found by comparison, never by a predicate of Delta, which would write the ids into the table's log. Of a table
+that follows from the events (profiles, history) the commit carries on what the one before said of itself, so the table
+stays at the version that it follows from. What was taken out is on disk until `settling` vacuums the superseded files.
 """
 
 from __future__ import annotations
@@ -83,8 +83,14 @@ def remove_where(
 
 
 def said(table: Table) -> dict[str, Any]:
-    """What the last commit said of itself, without Delta's own words."""
-    return {name: str(value) for name, value in table.metadata.items() if name not in _OF_DELTA and value is not None}
+    """What the last commit of a table that follows from the events said of itself, without Delta's own words.
+
+    Of any other table nothing: what its last commit did, this one does not.
+    """
+    last = table.metadata
+    if "events_version" not in last:
+        return {}
+    return {name: str(value) for name, value in last.items() if name not in _OF_DELTA and value is not None}
 
 
 def _concerned(table: Table, file: File, gone: pl.Expr, put: Mapping[str, pl.Expr]) -> bool:

@@ -87,7 +87,7 @@ def settle(
         tell("item sums")
         gram = _gram(home, persons)
         tell("models")
-        models = refitting.refit(home) if refit else refitting.current(home)
+        models = refitting.refit(home) if refit else refitting.unfitted(home)
         tell("figures of users")
         known = profile_rows(home, ("user_id",))["user_id"] if persons is None else None
         with locks.unread(home, READERS_WAIT) as alone:

@@ -30,7 +30,7 @@ log = logging.getLogger("persona")
 _PASSWORD = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^/@:\s]*):[^/@\s]*@")
 _SECRET = re.compile(r"(?i)((?:password|passwd|secret|token|api_?key|access_?key|signature)=)[^&\s]+")
 # Commands whose plain arguments name users (or, in SQL, may), whatever their caller says.
-_ID_COMMANDS = (("profile", "show"), ("sql",))
+_ID_COMMANDS = (("profile", "show"), ("sql",), ("privacy", "forget"), ("privacy", "verify-erasure"))
 _GROUPS = ("profile", "model", "quarantine", "runs", "config", "privacy")
 _ID_OPTIONS = ("--user", "--users")
 

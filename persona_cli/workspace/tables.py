@@ -250,6 +250,11 @@ def open_or_create(home: Home, name: str, schema: pa.Schema, partition_by: Seque
     return Table(root, delta)
 
 
+def names(home: Home) -> list[str]:
+    """Every table that was begun, sorted."""
+    return [name for name, _ in _all(home)]
+
+
 def drop(home: Home, name: str) -> None:
     """Remove a table with all its versions; call it under the lock `tables`, for what can be made again."""
     aside = home.root / f".tmp-{name}-{secrets.token_hex(8)}"  # a run killed from here on leaves what doctor finds

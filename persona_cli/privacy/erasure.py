@@ -1,0 +1,224 @@
+"""`persona privacy forget`: afterwards the workspace is what it would be had it never been given the person.
+
+What is to be erased is noted before anything is touched (`certificates`), every step looks at what is there, and the
+note goes last: a run that was killed anywhere is completed by the next. Digests of the ids stay in the suppression
+list, so old files do not bring the person back, and those of event ids for `verify-erasure --request`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from persona_cli import __version__
+from persona_cli.consent.subjects import subject
+from persona_cli.consent.suppression import suppress
+from persona_cli.errors import MissingInput, UsageError
+from persona_cli.events.store import scan_events
+from persona_cli.models import gram_store, registry
+from persona_cli.privacy import certificates, places
+from persona_cli.privacy.keys import Key, subkey
+from persona_cli.privacy.needles import Needles
+from persona_cli.privacy.pseudonyms import pseudonym
+from persona_cli.privacy.requests import close_request, open_request
+from persona_cli.privacy.searching import Residue, search
+from persona_cli.privacy.settling import settle
+from persona_cli.profiles.identity import persons, raw_key
+from persona_cli.workspace import artifacts, locks
+from persona_cli.workspace.home import Home
+
+Progress = Callable[[str], None]
+_BACKUPS = "backups and copies of this folder: restored ones bring the person back until this is run there too"
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """An erasure, done or (`request` is None) only planned."""
+
+    request: str | None
+    persons: int
+    ids: int
+    """Ids of these persons, anonymous ones included."""
+    before: dict[str, int]
+    """Rows of theirs by place (of texts and reports: files)."""
+    after: dict[str, int]
+    models: tuple[str, ...]
+    """What is served now, and other models that were made again."""
+    stale: tuple[str, ...]
+    """What is served and still holds what it learned of them."""
+    notified: tuple[Path, ...]
+    """Files for recipients."""
+    not_reached: tuple[str, ...]
+    certificate: Path | None
+
+
+def forget(
+    home: Home,
+    users: Sequence[str],
+    *,
+    recipients_out: Path | None = None,
+    retrain: bool = True,
+    key: Key | None = None,
+    wait: float = 0.0,
+    progress: Progress | None = None,
+) -> Forgotten:
+    """Erase everything of these users, under all their ids; erasures that were begun before are completed first.
+
+    Raises Busy where another run holds the tables or models after `wait` seconds, UsageError without a user.
+    """
+    if not users:
+        raise UsageError("whom to forget is missing", "persona privacy forget USER")
+    with _alone(home, wait):
+        complete(home, progress=progress)
+        ids = ids_of(home, users)
+        request = open_request(home, "erasure", ids)
+        needles = Needles(frozenset(ids))
+        said: dict[str, Any] = {
+            "ids": ids,
+            "persons": persons(home).of(pl.Series(users, dtype=pl.String)).n_unique(),
+            "began": _now(),
+            "retrain": retrain,
+            "before": places.held(home, needles),
+            "statistics": _statistics(home),
+        }
+        certificates.write_journal(home, request, said)
+        notified, missed = certificates.tell_recipients(home, request, ids, recipients_out, key)
+        said |= {"notified": [path.name for path in notified], "missed": missed}
+        certificates.write_journal(home, request, said)
+        done = _carry_out(home, request, said, progress)
+        return Forgotten(**{**done.__dict__, "notified": tuple(notified)})
+
+
+def complete(home: Home, wait: float = 0.0, progress: Progress | None = None) -> list[Forgotten]:
+    """Finish erasures that a killed run left half done."""
+    with _alone(home, wait):
+        return [_carry_out(home, request, said, progress) for request, said in certificates.journals(home).items()]
+
+
+def planned(home: Home, users: Sequence[str]) -> Forgotten:
+    """What `forget` would take out; nothing is changed."""
+    ids = ids_of(home, users)
+    who = persons(home).of(pl.Series(users, dtype=pl.String)).n_unique()
+    models = (served,) if (served := registry.latest_or_none(home)) else ()
+    before = places.held(home, Needles(frozenset(ids)))
+    return Forgotten(None, who, len(ids), before, {}, models, (), (), (_BACKUPS,), None)
+
+
+def ids_of(home: Home, users: Sequence[str]) -> list[str]:
+    """Every id of the persons behind these ids, sorted."""
+    who = persons(home)
+    return who.ids_of(who.of(pl.Series("id", list(users), dtype=pl.String))).to_list()
+
+
+def verify(
+    home: Home,
+    users: Sequence[str] = (),
+    request: str | None = None,
+    key: Key | None = None,
+    domains: Collection[str] = (),
+) -> list[Residue]:
+    """What is left of users, or of an erasure by its request: every place where a byte of it is.
+
+    With a key also what stands for the ids under these domains. UsageError where neither or both are named.
+    """
+    if bool(users) == (request is not None):
+        raise UsageError("whom to look for: users, or --request ID", "persona privacy verify-erasure USER")
+    if request is not None:
+        return search(home, certificates.needles_of(home, request))
+    ids = set(ids_of(home, users)) | set(users)
+    if key is not None:
+        ids |= {pseudonym(subkey(key, domain), "person", one) for domain in domains for one in set(ids)}
+    return search(home, Needles(frozenset(ids)))
+
+
+def _carry_out(home: Home, request: str, said: dict[str, Any], progress: Progress | None) -> Forgotten:
+    tell = progress or (lambda step: None)
+    ids = [str(one) for one in said["ids"]]
+    needles = Needles(frozenset(ids))
+    tell("suppression list")
+    suppress(home, ids, request)
+    theirs = scan_events(home).filter(raw_key().is_in(needles.values.implode())).select("event_id")
+    certificates.keep_digests(home, request, ids, theirs.collect()["event_id"].drop_nulls())
+    tell("tables")
+    places.remove(home, needles)
+    settled = settle(home, needles.values, refit=bool(said["retrain"]), progress=progress)
+    tell("certificate")
+    missed = [f"{one['recipient']}: {one['why']}" for one in said.get("missed", ())]
+    not_reached = [_BACKUPS, *sorted(missed)]
+    if not settled.alone:
+        not_reached.append("a command that was still reading may have files open until it ends")
+    after = places.held(home, needles)
+    names = sorted({*said["before"], *after})
+    certificate = certificates.write_certificate(
+        home,
+        request,
+        {
+            "request": request,
+            "persona": __version__,
+            "subjects": sorted(subject(home, one) for one in ids),
+            "began": said["began"],
+            "completed": _now(),
+            "places": {name: {"before": said["before"].get(name, 0), "after": after.get(name, 0)} for name in names},
+            "statistics": {"before": said["statistics"], "after": _statistics(home)},
+            "models": {
+                "current": settled.models.current,
+                "stale": settled.models.stale,
+                "removed": settled.removed_models,
+            },
+            "files_deleted": settled.files,
+            "recipients_told": said.get("notified", []),
+            "not_reached": not_reached,
+        },
+    )
+    outcome = "erased" if not settled.models.stale else "erased; what is served is to be trained again"
+    close_request(home, request, outcome)
+    certificates.remove_journal(home, request)
+    return Forgotten(
+        request,
+        int(said["persons"]),
+        len(ids),
+        said["before"],
+        after,
+        settled.models.current,
+        settled.models.stale,
+        (),
+        tuple(not_reached),
+        certificate,
+    )
+
+
+def _statistics(home: Home) -> dict[str, Any]:
+    """Digests of the item sums and of what is served; they name nobody."""
+    found: dict[str, Any] = {"gram": gram_store.stored_digest(home)}
+    served = registry.latest_or_none(home)
+    if served is not None:
+        for reference in sorted(registry.with_parts(home, [served])):
+            try:
+                manifest = artifacts.read_manifest(home.path("models", reference))
+            except MissingInput:
+                continue
+            found[reference] = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    return found
+
+
+def _alone(home: Home, wait: float) -> Any:
+    """The locks of everything, in the order in which training takes them."""
+    import contextlib
+
+    stack = contextlib.ExitStack()
+    try:
+        for name in ("models", "tables", "signals"):
+            stack.enter_context(locks.hold(home, name, "privacy forget", wait))
+    except BaseException:
+        stack.close()
+        raise
+    return stack
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
