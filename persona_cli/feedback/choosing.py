@@ -24,6 +24,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import polars as pl
+from polars import selectors
 
 from persona_cli.errors import MissingInput
 from persona_cli.evaluation import exams
@@ -71,6 +72,8 @@ NEEDED = (
     "consumed",
 )
 """Columns of events that models are learned from."""
+IF_CENTRED = selectors.by_name("rated", require_all=False)
+"""And one that is there where ratings are centred."""
 BLENDED = 0.5
 """Weight of a second model in a blend, beside the first one at 1."""
 LIKELY = 0.6

@@ -29,7 +29,7 @@ from persona_cli.evaluation.rolling import pooled
 from persona_cli.events.catalogue import described
 from persona_cli.feedback.budget import portfolio
 from persona_cli.feedback.candidates import METRIC, POPULAR, Judged, Panel, around, judged, sampled
-from persona_cli.feedback.choosing import NEEDED, choose
+from persona_cli.feedback.choosing import IF_CENTRED, NEEDED, choose
 from persona_cli.models import registry
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
@@ -69,7 +69,7 @@ def held(
     Raises MissingInput where there is neither a moment nor a saved model to judge.
     """
     settings = home.settings
-    events = signal_events(home, as_of).select(NEEDED).collect()
+    events = signal_events(home, as_of).select(*NEEDED, IF_CENTRED).collect()
     if not events["item_id"].count():
         raise MissingInput("there are no events with an item, so no choice can be judged", "persona ingest FILE")
     limit = settings.seconds("train.time_limit") if time_limit is None else time_limit

@@ -25,6 +25,7 @@ from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
 from persona_cli.profiles.history import KEY, fold_history
 from persona_cli.profiles.preferences import lifted_in
+from persona_cli.profiles.ratings import RATED
 from persona_cli.profiles.signals import THOUSANDTHS
 from persona_cli.workspace.expressions import parse_condition
 from persona_cli.workspace.settings import Settings
@@ -73,6 +74,8 @@ def with_signal(events: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame,
     declared = np.array([0.0 if isinstance(entry, str) else THOUSANDTHS * entry for entry in stated])[signal]
     strength = events["strength"].to_numpy()
     shares = np.divide(strength, declared, out=np.ones(events.height), where=declared != 0)
+    if RATED in events.columns:  # ratings that are centred speak by themselves, whatever is declared
+        shares[events[RATED].is_not_null().to_numpy()] = 0.0
     share = np.round(shares * _WHOLE).astype(np.int64)
     return events.with_columns(pl.Series(_COLUMN, signal), pl.Series(_SHARE, share)), names
 
@@ -127,6 +130,8 @@ class Past:
     def _judged(self, matrix: Interactions, strengths: Ints, settings: Settings) -> Values:
         train = self.exam.train
         scaled = _scaled(strengths[train[_COLUMN].to_numpy()], train[_SHARE].to_numpy())
+        if RATED in train.columns:
+            scaled = np.where(train[RATED].is_not_null().to_numpy(), train["strength"].to_numpy(), scaled)
         events = train.with_columns(strength=pl.Series(scaled))
         training = prepared(matrix, events, settings, self.exam.as_of, catalogue=self.catalogue, ordered=self.ordered)
         popular = Popular.from_settings(settings).fit(training)

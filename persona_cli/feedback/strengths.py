@@ -29,7 +29,7 @@ from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval
 from persona_cli.evaluation.timelines import stable_hashes
 from persona_cli.feedback.candidates import ALONE, METRIC
-from persona_cli.feedback.choosing import NEEDED
+from persona_cli.feedback.choosing import IF_CENTRED, NEEDED
 from persona_cli.feedback.refolding import Past, Point, with_signal
 from persona_cli.feedback.searching import Coordinate, Search, moved, value_at
 from persona_cli.feedback.targets import Stated, Wanted, condition_of, held_out, n_asked, stated_of, targets
@@ -145,7 +145,7 @@ def learn(
     alone.
     """
     settings = home.settings.with_flags(hyper_parameters(overrides or {}, [kinds.known(model, kinds.INDIVIDUAL)]))
-    events = signal_events(home, as_of).select(*dict.fromkeys((*NEEDED, "value"))).collect()
+    events = signal_events(home, as_of).select(*dict.fromkeys((*NEEDED, "value")), IF_CENTRED).collect()
     return from_events(events, settings, target, model, Beside.of(home, as_of))
 
 

@@ -24,7 +24,7 @@ from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
 from persona_cli.events.catalogue import described
 from persona_cli.feedback.budget import Portfolio, by_rule, portfolio
-from persona_cli.feedback.choosing import NEEDED, Choice, choose
+from persona_cli.feedback.choosing import IF_CENTRED, NEEDED, Choice, choose
 from persona_cli.models import gram_store, kinds, registry
 from persona_cli.models.base import Model, Training, parts_of
 from persona_cli.models.blend import Blend, weights_of
@@ -106,7 +106,7 @@ def material(
 
     MissingInput where there is nothing to learn from.
     """
-    events = signal_events(home, as_of).select(NEEDED).collect()
+    events = signal_events(home, as_of).select(*NEEDED, IF_CENTRED).collect()
     if not events.height:
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
         raise MissingInput(f"there are no events{when} to learn from", "persona ingest FILE")

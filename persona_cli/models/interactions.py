@@ -13,7 +13,8 @@ from scipy import sparse
 from persona_cli.models.base import Interactions
 from persona_cli.models.gram import row_sums
 from persona_cli.models.vocabulary import positions, with_columns
-from persona_cli.profiles.history import decayed, fold_history
+from persona_cli.profiles.history import faded as faded_history
+from persona_cli.profiles.history import fold_history
 from persona_cli.profiles.preferences import lifted_in
 from persona_cli.workspace.settings import Settings
 
@@ -29,7 +30,7 @@ def interactions(
     `items` fixes the vocabulary: other items are dropped, but still count in `events`. `lifted` are pairs (user_id,
     item_id) of which "never" was taken back.
     """
-    faded = decayed(history, settings.number("signals.half_life_days"))  # one row a (user, item), sorted
+    faded = faded_history(history, settings)  # one row a (user, item), sorted
     users = faded["user_id"].unique(maintain_order=True).rename("user_id")
     vocabulary = (faded["item_id"] if items is None else items).unique().sort().rename("item_id")
     rows = faded["user_id"].rle_id().to_numpy().astype(np.int64)  # (n_entries,)

@@ -217,6 +217,8 @@ HISTORY = Store(
         "n": C("behaviour", "number of events"),
         "consumed": C("behaviour", "events after which the item is not shown again"),
         "never": C("opinion", "events that say: never again"),
+        "rated": C("opinion", "sum of the ratings that count by their distance from the mean, in thousandths"),
+        "ratings": C("opinion", "number of these"),
         "bucket": C("bookkeeping", "part of the table, by a hash of the user"),
     },
 )

@@ -18,7 +18,9 @@ from persona_cli.errors import MissingInput
 from persona_cli.events.store import scan_events
 from persona_cli.profiles.dwell import fit_dwell, fit_targets
 from persona_cli.profiles.folds.attention import HEARTBEAT
+from persona_cli.profiles.folds.explicit import RATING, thousandths
 from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.ratings import estimated
 from persona_cli.profiles.sessions import with_dwell, with_sessions
 from persona_cli.profiles.signal_fit import TARGETS, SignalFit, load, publish
 from persona_cli.profiles.signals import DWELL
@@ -61,7 +63,8 @@ def learned(home: Home, source: Source | None = None, as_of: datetime | None = N
     counts = event_counts(home, as_of)
     chosen: Source = source or ("dwell" if counts.get(DWELL, 0) >= needed else "gaps")
     seconds = dwell_seconds(home, chosen, as_of)
-    nothing = SignalFit(None, chosen, counts, pl.DataFrame(schema=TARGETS))
+    ratings = _ratings(home, as_of) if counts.get(RATING, 0) else None
+    nothing = SignalFit(None, chosen, counts, pl.DataFrame(schema=TARGETS), ratings)
     if seconds.height < needed or seconds["seconds"].n_unique() < 2:
         return nothing
     high = np.inf if chosen == "dwell" else home.settings.number("profiles.session_gap_minutes") * 60
@@ -69,7 +72,17 @@ def learned(home: Home, source: Source | None = None, as_of: datetime | None = N
     targets = seconds.filter(pl.col("target").is_not_null())
     targets = targets.filter(pl.len().over("kind", "target") >= needed)
     mixtures = fit_targets(dwell, targets, home.settings.whole("signals.dwell.prior_events"))
-    return SignalFit(dwell, chosen, counts, mixtures.select(pl.col(name).cast(kind) for name, kind in TARGETS.items()))
+    kept = mixtures.select(pl.col(name).cast(kind) for name, kind in TARGETS.items())
+    return SignalFit(dwell, chosen, counts, kept, ratings)
+
+
+def _ratings(home: Home, as_of: datetime | None) -> dict[str, float] | None:
+    """What users' means are drawn to (`ratings.estimated`)."""
+    rated = person_events(home, as_of).filter((pl.col("event_type") == RATING) & pl.col("value").is_finite())
+    stars = thousandths(pl.col("value"))
+    sums = {"n": pl.len(), "total": stars.sum() / 1000, "squares": (stars * stars).sum() / 1_000_000}
+    found = estimated(rated.group_by("user_id").agg(**sums).sort("user_id").collect())
+    return None if found is None else found._asdict()
 
 
 def event_counts(home: Home, as_of: datetime | None = None) -> dict[str, int]:

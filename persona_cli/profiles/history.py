@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from persona_cli.profiles.coding import Coded, Ints, coded, compacted, run_starts, sort_order
 from persona_cli.profiles.identity import person_events
-from persona_cli.profiles.signals import THOUSANDTHS, Flags, with_signals
+from persona_cli.profiles.ratings import ALONE, RATED, RATINGS, Centring, centring, spoken
+from persona_cli.profiles.signals import THOUSANDTHS, Flags, Signals, with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
+from persona_cli.workspace.settings import Settings
 from persona_cli.workspace.tables import File, Table
 
 NAME = "history"
 KEY = ("user_id", "item_id", "day")
-SUMS = ("strength", "n", "consumed", "never")
+SUMS = ("strength", "n", "consumed", "never", RATED, RATINGS)
 SCHEMA = pa.schema(
     [
         pa.field("user_id", pa.string()),
@@ -32,9 +34,12 @@ SCHEMA = pa.schema(
         pa.field("n", pa.int32()),
         pa.field("consumed", pa.int32()),
         pa.field("never", pa.int32()),
+        pa.field(RATED, pa.int64()),
+        pa.field(RATINGS, pa.int32()),
         pa.field("bucket", pa.int32()),
     ]
 )
+_SUMMED = ("n", "consumed", "never")
 _DAY = 86_400_000_000
 _TYPES = {
     "user_id": pl.String,
@@ -44,6 +49,8 @@ _TYPES = {
     "n": pl.Int32,
     "consumed": pl.Int32,
     "never": pl.Int32,
+    RATED: pl.Int64,
+    RATINGS: pl.Int32,
 }
 
 
@@ -54,7 +61,7 @@ def signal_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
     """All events (before `as_of`) with their signals, one row an event, in no order.
 
     Columns: user_id (the person), item_id (nullable), timestamp, event_type, value, device, country, position, query,
-    strength Int64 (thousandths), never, consumed Boolean.
+    strength Int64 (thousandths), never, consumed Boolean; with signals.center_ratings also rated (`with_signals`).
     """
     events = person_events(home, as_of).select(
         "user_id", "item_id", "timestamp", "event_type", "value", "device", "country", "position", "query"
@@ -63,21 +70,23 @@ def signal_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
 
 
 def fold_history(events: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
-    """History rows of events: user_id, item_id, day (UTC), strength, n, consumed, never; sorted by the first three.
+    """History rows of events: user_id, item_id, day (UTC) and `SUMS`; sorted by the first three.
 
-    Needs user_id, item_id, timestamp, strength, consumed, never. Events without an item leave no row.
+    Needs user_id, item_id, timestamp, strength, consumed, never, and rated where ratings are centred: these add to the
+    columns rated and ratings, and nothing to strength. Events without an item leave no row.
     """
-    rows = events.lazy().select("user_id", "item_id", "timestamp", "strength", "consumed", "never").collect()
-    return fold_coded_history(
-        coded(rows.drop("strength", "consumed", "never"), ("user_id", "item_id")),
-        rows["strength"].to_numpy(),
-        rows["consumed"].to_numpy(),
-        rows["never"].to_numpy(),
-    )
+    keys, said = ("user_id", "item_id", "timestamp"), ("strength", "never", "consumed")
+    centred = [RATED] if RATED in events.lazy().collect_schema().names() else []
+    rows = events.lazy().select(*keys, *said, *centred).collect()
+    signals = Signals(*(rows[name].to_numpy() for name in said))
+    if centred and rows[RATED].count():
+        rated = rows[RATED]
+        signals = signals._replace(rated=rated.fill_null(0).to_numpy(), counted=rated.is_not_null().to_numpy())
+    return fold_coded_history(coded(rows.select(keys), ("user_id", "item_id")), signals)
 
 
-def fold_coded_history(events: Coded, strength: Ints, consumed: Flags, never: Flags) -> pl.DataFrame:
-    """As `fold_history`, of coded events and their signals (n,)."""
+def fold_coded_history(events: Coded, signals: Signals) -> pl.DataFrame:
+    """As `fold_history`, of coded events and their signals."""
     user, item = events.codes("user_id"), events.codes("item_id")
     given = np.zeros(0, dtype=np.int64) if item is None else np.flatnonzero(item >= 0)
     if user is None or item is None or not len(given):
@@ -91,6 +100,13 @@ def fold_coded_history(events: Coded, strength: Ints, consumed: Flags, never: Fl
     order = given[order]
     starts = run_starts(user, item, day)
     n = np.diff(starts, append=len(order))
+    rated, counted = signals.rated, signals.counted
+    if rated is None or counted is None:
+        strength, sums = signals.strength, np.zeros(len(starts), dtype=np.int64)
+        ratings = np.zeros(len(starts), dtype=np.int32)
+    else:
+        strength, sums = np.where(counted, 0, signals.strength), np.add.reduceat(rated[order], starts)
+        ratings = _counted(counted, order, starts, n)
     return pl.DataFrame(
         {
             "user_id": users.gather(user[starts]),
@@ -98,8 +114,10 @@ def fold_coded_history(events: Coded, strength: Ints, consumed: Flags, never: Fl
             "day": pl.Series(day[starts].astype(np.int32)).cast(pl.Date),
             "strength": np.add.reduceat(strength[order], starts),
             "n": n.astype(np.int32),
-            "consumed": _counted(consumed, order, starts, n),
-            "never": _counted(never, order, starts, n),
+            "consumed": _counted(signals.consumed, order, starts, n),
+            "never": _counted(signals.never, order, starts, n),
+            RATED: sums,
+            RATINGS: ratings,
         }
     )
 
@@ -163,27 +181,36 @@ def _sorted_by_user(rows: pl.DataFrame) -> pl.DataFrame:
     return rows[np.repeat(starts[order] - before, lengths) + np.arange(rows.height)]
 
 
-def decayed(history: pl.DataFrame, half_life_days: float) -> pl.DataFrame:
+def faded(history: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """`decayed` by the settings."""
+    return decayed(history, settings.number("signals.half_life_days"), centring(settings))
+
+
+def decayed(history: pl.DataFrame, half_life_days: float, how: Centring = ALONE) -> pl.DataFrame:
     """What is left of each interest on the user's own last day: one row a (user_id, item_id), sorted by them.
 
     strength Float64 (whole units) = Σ_days thousandths / 1000 · 2^(-age / half_life), where age is the number of days
-    from that day to the last day of the user's history; a half-life of 0 means that nothing fades. n, consumed and
-    never are Int64 sums. `history` must be sorted as `history()` answers it.
+    from that day to the last day of the user's history; a half-life of 0 means that nothing fades. Ratings that are
+    centred speak as `ratings.spoken` says, by the mean of all the user's ratings in the history, and fade alike. n,
+    consumed and never are Int64 sums. `history` must be sorted as `history()` answers it.
     """
     user, item = _same_as_above(history["user_id"]), _same_as_above(history["item_id"])
     user_starts = np.flatnonzero(~user)
     starts = np.flatnonzero(~(user & item))
     if not history.height:
         empty = {"user_id": pl.String, "item_id": pl.String, "strength": pl.Float64}
-        return pl.DataFrame(schema=empty | dict.fromkeys(SUMS[1:], pl.Int64))
+        return pl.DataFrame(schema=empty | dict.fromkeys(_SUMMED, pl.Int64))
     day = history["day"].to_physical().to_numpy().astype(np.int64)
     last = np.maximum.reduceat(day, user_starts)
     age = np.repeat(last, np.diff(user_starts, append=len(day))) - day
     # Ages are whole days: a table makes every machine use the same few powers.
     left = np.array([2.0 ** (-a / half_life_days) if half_life_days else 1.0 for a in range(int(age.max()) + 1)])
-    strength = np.add.reduceat(history["strength"].to_numpy() / THOUSANDTHS * left[age], starts)
+    said = history["strength"].to_numpy() / THOUSANDTHS
+    if (history[RATINGS] != 0).any():
+        said = said + spoken(history, user_starts, how)
+    strength = np.add.reduceat(said * left[age], starts)
     keys = history.select("user_id", "item_id")[starts]
-    sums = {name: np.add.reduceat(history[name].to_numpy(), starts, dtype=np.int64) for name in SUMS[1:]}
+    sums = {name: np.add.reduceat(history[name].to_numpy(), starts, dtype=np.int64) for name in _SUMMED}
     return keys.with_columns(strength=pl.Series(strength), **{name: pl.Series(added) for name, added in sums.items()})
 
 

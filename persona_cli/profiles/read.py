@@ -189,7 +189,7 @@ def _derived(home: Home, users: pl.Series) -> list[pl.Expr | pl.Series]:
 
 def _interests(history: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Faded strengths by (user, item); an item that is never to be shown again has none."""
-    faded = histories.decayed(history, settings.number("signals.half_life_days"))
+    faded = histories.faded(history, settings)
     return faded.with_columns(strength=pl.when(pl.col("never") > 0).then(0.0).otherwise("strength"))
 
 

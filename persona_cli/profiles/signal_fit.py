@@ -2,7 +2,7 @@
 
     derived/signals/latest.json         the version in force, and its digest
     derived/signals/<version>/
-        parameters.json                 dwell mixture (null: too little evidence), counts of event types
+        parameters.json                 dwell mixture and ratings (null: too little evidence), counts of event types
         targets.parquet                 kind, target, events, users, weights, means, sds: mixtures of single targets
         manifest.json                   hashes of the above
 
@@ -52,6 +52,8 @@ class SignalFit:
     """Events by event type."""
     targets: pl.DataFrame
     """Columns `TARGETS`, sorted by kind and target."""
+    ratings: Mapping[str, float] | None = None
+    """mean, unit and weight of `profiles.ratings`; None: too few ratings."""
 
     def engaged(self, seconds: Floats, items: pl.Series | None = None) -> Floats:
         """How likely each of the events (n,) was spent reading, by the fit of its item where it has one."""
@@ -83,7 +85,8 @@ def _load(folder: Path, digest: str) -> SignalFit:
     try:
         said = json.loads((folder / _PARAMETERS).read_bytes())
         dwell = None if said["dwell"] is None else DwellFit.of(said["dwell"])
-        found = SignalFit(dwell, said["source"], said["counts"], pl.read_parquet(folder / _TARGETS))
+        targets = pl.read_parquet(folder / _TARGETS)
+        found = SignalFit(dwell, said["source"], said["counts"], targets, said.get("ratings"))
     except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise BadData(f"{folder} is damaged ({error})", "persona signals fit") from error
     return found
@@ -94,6 +97,7 @@ def publish(home: Home, fit: SignalFit) -> tuple[Fitted, bool]:
     above = home.path(*FITTED_FOLDER.split("/"))
     versions = sorted(int(path.name) for path in above.glob("[0-9]*") if path.name.isdigit())
     said = {"dwell": fit.dwell and fit.dwell.said(), "source": fit.source, "counts": dict(sorted(fit.counts.items()))}
+    said |= {"ratings": fit.ratings and dict(fit.ratings)}
     folder = above / str(versions[-1] + 1 if versions else 1)
     in_force = home.settings.fitted
     with artifacts.publish(folder) as beside:

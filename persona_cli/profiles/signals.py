@@ -2,14 +2,16 @@
 
 The rules are `[signals.strengths]`, `[signals.minimum]` and `recommend.consumed_by` of persona.toml. With
 `signals.graded`, a scroll counts by its depth and a dwell by the chance that it was spent reading, as `persona signals
-fit` found it; before there is a fit, a dwell counts in full. Strengths are integers in thousandths, so that their sums
-are the same in any order.
+fit` found it; before there is a fit, a dwell counts in full. With `signals.center_ratings`, ratings count by their
+distance from the user's mean (`profiles.ratings`), which is derived when a history is read. Strengths are integers in
+thousandths, so that their sums are the same in any order.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,11 +19,27 @@ from numpy.typing import NDArray
 
 from persona_cli.profiles import signal_fit
 from persona_cli.profiles.coding import Coded, Ints
+from persona_cli.profiles.folds.explicit import RATING, thousandths
+from persona_cli.profiles.ratings import SETTING, centring
 from persona_cli.profiles.signal_fit import SignalFit
 from persona_cli.workspace.expressions import Condition, parse_condition
 from persona_cli.workspace.settings import Settings
 
 Flags = NDArray[np.bool_]
+
+
+class Signals(NamedTuple):
+    """What events (n,) say, in their order."""
+
+    strength: Ints
+    never: Flags
+    consumed: Flags
+    rated: Ints | None = None
+    """Thousandths of ratings that count by their distance from the user's mean, 0 for others; None: none does."""
+    counted: Flags | None = None
+    """Which ones do."""
+
+
 # Part of every digest: another number makes everything that was folded by older rules be folded again.
 FOLD_VERSION = 2
 THOUSANDTHS = 1000
@@ -38,15 +56,17 @@ def signals_digest(settings: Settings) -> str:
 
 def weights_digest(settings: Settings) -> str:
     """sha256 of everything that a user's decayed row depends on beside the events: signals and half-life."""
-    return _digest(settings, *_OF_STRENGTHS, "signals.half_life_days")
+    centred = f" {centring(settings)}" if settings.flag(SETTING) else ""
+    return _digest(settings, *_OF_STRENGTHS, "signals.half_life_days", more=centred)
 
 
 _OF_STRENGTHS = ("signals.other", "signals.strengths", "signals.graded", "recommend.consumed_by")
 
 
-def _digest(settings: Settings, *prefixes: str) -> str:
+def _digest(settings: Settings, *prefixes: str, more: str = "") -> str:
     graded = settings.fitted.digest if settings.fitted and _dwell_fit(settings) else "in full"
-    said = f"{FOLD_VERSION} {settings.digest(prefixes)} {sorted(too_few(settings))} {graded}"
+    said = f"{FOLD_VERSION} {settings.digest(prefixes)} {sorted(too_few(settings))} {graded}{more}"
+    said += " ratings centred" if settings.flag(SETTING) else ""
     return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -79,7 +99,9 @@ def with_signals(events: pl.LazyFrame, settings: Settings) -> pl.LazyFrame:
     """Events (event_type String, value Float64) with `strength` Int64 (thousandths), `never` and `consumed` Boolean.
 
     The first rule that holds counts, else `signals.other`; an event that means never has strength 0. A dwell is judged
-    by the fit of its item where `events` has item_id, else by that of all.
+    by the fit of its item where `events` has item_id, else by that of all. With signals.center_ratings there is `rated`
+    too: thousandths of the ratings that count by their distance from the user's mean, else null; their strength is the
+    declared one, by which they are right answers or not.
     """
     ordered = rules(settings)
     # Of two spellings of one plain type the first counts, as everywhere.
@@ -105,11 +127,16 @@ def with_signals(events: pl.LazyFrame, settings: Settings) -> pl.LazyFrame:
     types = settings.texts("recommend.consumed_by")
     named = pl.col("event_type").is_in(list(types))
     consumed = named | ~pl.col("event_type").is_in(NOT_HAD) if "*" in types else named
-    return events.with_columns(strength=strength, never=never, consumed=consumed)
+    found = events.with_columns(strength=strength, never=never, consumed=consumed)
+    if settings.flag(SETTING):
+        given = (pl.col("event_type") == RATING) & pl.col("value").is_finite().fill_null(False)
+        counts = given & (pl.col("strength") != 0)  # of what means never the strength is 0
+        found = found.with_columns(rated=pl.when(counts).then(thousandths(pl.col("value"))))
+    return found
 
 
-def coded_signals(events: Coded, settings: Settings) -> tuple[Ints, Flags, Flags]:
-    """strength, never and consumed (n,) of coded events (event_type, value, item_id): as `with_signals`, faster."""
+def coded_signals(events: Coded, settings: Settings) -> Signals:
+    """The signals of coded events (event_type, value, item_id): as `with_signals`, faster."""
     types, code = events.values["event_type"], events.codes("event_type")
     assert code is not None, "every event has a type"
     without_value = pl.DataFrame({"event_type": types, "value": pl.Series([None] * len(types), dtype=pl.Float64)})
@@ -118,6 +145,8 @@ def coded_signals(events: Coded, settings: Settings) -> tuple[Ints, Flags, Flags
     compared = {condition.event_type for condition, _ in rules(settings) if condition.op}
     if settings.flag("signals.graded"):
         compared |= {DWELL, SCROLL}
+    if settings.flag(SETTING):
+        compared |= {RATING}
     places = np.flatnonzero(np.isin(code, np.flatnonzero(types.is_in(list(compared)).to_numpy())))
     if len(places):
         rows = pl.DataFrame({"event_type": types.gather(code[places]), "value": events.rows["value"].gather(places)})
@@ -126,7 +155,12 @@ def coded_signals(events: Coded, settings: Settings) -> tuple[Ints, Flags, Flags
             rows = rows.with_columns(item_id=named)
         valued = with_signals(rows.lazy(), settings).collect()
         strength[places], never[places] = valued["strength"].to_numpy(), valued["never"].to_numpy()
-    return strength, never, consumed
+        if "rated" in valued.columns and valued["rated"].count():
+            rated, counted = np.zeros(len(code), dtype=np.int64), np.zeros(len(code), dtype=bool)
+            rated[places] = valued["rated"].fill_null(0).to_numpy()
+            counted[places] = valued["rated"].is_not_null().to_numpy()
+            return Signals(strength, never, consumed, rated, counted)
+    return Signals(strength, never, consumed)
 
 
 def _graded(events: pl.LazyFrame, strength: pl.Expr, settings: Settings, plain: Mapping[str, int | None]) -> pl.Expr:

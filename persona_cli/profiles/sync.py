@@ -15,13 +15,14 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 import polars as pl
+import pyarrow as pa
 
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
@@ -33,6 +34,7 @@ from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.part import RULE_SETTINGS, FoldRules
 from persona_cli.profiles.identity import NOBODY, Links, Persons, raw_key
 from persona_cli.profiles.signals import FOLD_VERSION, coded_signals, signals_digest
+from persona_cli.profiles.standing import CHANGED, Folded, Standing
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -82,32 +84,43 @@ def sync(home: Home, rebuild: bool = False, wait: float = 0.0) -> Synced:
         events = tables.open_table(home, "events")
         if events is None:
             return Synced("unchanged", "there are no events yet", 0, 0)
-        history = tables.open_or_create(home, histories.NAME, histories.SCHEMA, ["bucket"])
-        older = tables.open_table(home, folding.NAME)
-        if older is not None and older.schema != folding.SCHEMA:
-            tables.drop(home, folding.NAME)  # of another version: it is made again from the events
-        profiles = tables.open_or_create(home, folding.NAME, folding.SCHEMA, ["bucket"])
+        history, profiles = (
+            _of_now(home, name, schema)
+            for name, schema in ((histories.NAME, histories.SCHEMA), (folding.NAME, folding.SCHEMA))
+        )
+        standing = Standing.of(home)
         if rebuild:
             first = second = _Plan("rebuilt", "asked for")
         else:
-            first = _plan(events, history, _history_digest(home.settings), "signals, consumed_by or buckets changed")
-            second = _plan(events, profiles, _profiles_digest(home.settings), "the session gap or buckets changed")
-        links = Links.of(home, events, [*first.removed, *second.removed])
-        who = links.persons(events.files)
-        first, second = (_with_moved(plan, events, links, who) for plan in (first, second))
+            rules = _history_digest(home.settings), _profiles_digest(home.settings)
+            first = _plan(events, history, rules[0], "signals, consumed_by or buckets changed", standing)
+            second = _plan(events, profiles, rules[1], "the session gap or buckets changed", standing)
+        gone = [*first.removed, *second.removed]
+        links = Links.of(home, events, gone)
+        who = standing.folded(links.persons(events.files), events, gone)
+        first, second = (_with_moved(plan, events, links, who, standing) for plan in (first, second))
         done = _carry_out(home, events, history, profiles, first, second, who)
         links.save(home, events)
         return done
 
 
-def _with_moved(plan: _Plan, events: Table, links: Links, who: Persons) -> _Plan:
-    """The plan with the persons whose ids are others than when the table was made."""
+def _of_now(home: Home, name: str, schema: pa.Schema) -> Table:
+    """The table, begun anew where it is of another version of persona: it is made again from the events."""
+    older = tables.open_table(home, name)
+    if older is not None and older.schema != schema:
+        tables.drop(home, name)
+    return tables.open_or_create(home, name, schema, ["bucket"])
+
+
+def _with_moved(plan: _Plan, events: Table, links: Links, who: Folded, standing: Standing) -> _Plan:
+    """The plan with the persons whose ids, or whose standing, are others than when the table was made."""
     if plan.mode != "incremental":
         return plan
     before = links.persons(plan.before(events.files))
     ids = pl.concat([before.ids, who.ids]).unique().sort()
     pairs = pl.DataFrame({"before": before.of(ids), "now": who.of(ids)}).filter(pl.col("before") != pl.col("now"))
-    return replace(plan, again=pl.concat([pairs["before"], pairs["now"]]).unique().sort().alias("user_id"))
+    moved = standing.moved(plan.said, before, who, events, plan.removed)
+    return replace(plan, again=pl.concat([pairs["before"], pairs["now"], moved]).unique().sort().alias("user_id"))
 
 
 def behind(home: Home) -> str | None:
@@ -343,8 +356,7 @@ def texts(*columns: str) -> list[str]:
 
 
 def history_of(events: Coded, settings: Settings) -> pl.DataFrame:
-    strength, never, consumed = coded_signals(events, settings)
-    return histories.fold_coded_history(events, strength, consumed, never)
+    return histories.fold_coded_history(events, coded_signals(events, settings))
 
 
 def _in_threads(home: Home, work: Callable[[int, Load], int], shared: list[tuple[int, Load]]) -> list[int]:

@@ -24,7 +24,8 @@ STORED = ("events", "decisions", "quarantine")
 # The partial folds of one key add up to its row, or to nothing.
 _HISTORY = """
 SELECT user_id, item_id, day, sum(strength)::BIGINT AS strength, sum(n)::INTEGER AS n,
-       sum(consumed)::INTEGER AS consumed, sum(never)::INTEGER AS never
+       sum(consumed)::INTEGER AS consumed, sum(never)::INTEGER AS never,
+       sum(rated)::BIGINT AS rated, sum(ratings)::INTEGER AS ratings
 FROM history_parts GROUP BY user_id, item_id, day HAVING sum(n) <> 0
 """
 VIEWS = {"history": ("history_parts", _HISTORY)}

@@ -91,6 +91,13 @@ SETTINGS: tuple[Setting, ...] = (
         "once `persona signals fit` has been run. Comparisons in signals.strengths count as they stand.",
     ),
     Setting(
+        "signals.center_ratings",
+        "flag",
+        False,
+        "A rating counts by how far it lies above or below the user's own mean (1 at the mean), instead of by its steps\n"
+        "in signals.strengths; ratings whose strength there is 0 still count nothing. docs/profiles.md has the formula.",
+    ),
+    Setting(
         "signals.strengths",
         "strengths",
         STRENGTHS,

@@ -33,7 +33,7 @@ def signal(event: Event, strengths: dict[str, Any], other: float) -> tuple[int, 
 def history(
     events: Sequence[Event], strengths: dict[str, Any], other: float, consumed_by: Sequence[str]
 ) -> list[tuple[Any, ...]]:
-    """(user, item, day, strength, n, consumed, never), sorted."""
+    """(user, item, day, strength, n, consumed, never, rated, ratings), sorted; no rating is centred."""
     sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for event in events:
         if event.get("item_id") is None:
@@ -44,7 +44,7 @@ def history(
         row = sums[owner(event), event["item_id"], event["timestamp"].date()]
         for position, amount in enumerate((strength, 1, int(consumed), int(never))):
             row[position] += amount
-    return sorted((*key, *row) for key, row in sums.items())
+    return sorted((*key, *row, 0, 0) for key, row in sums.items())
 
 
 def profiles(events: Sequence[Event], gap_minutes: float) -> list[dict[str, Any]]:

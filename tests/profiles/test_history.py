@@ -51,7 +51,7 @@ def test_folds_of_parts_add_up_to_the_fold_of_all(events: list[Event], data: st.
 def test_a_partial_fold_keeps_what_is_owed_and_drops_what_cancels() -> None:
     first, second = folded([{"item_id": "x"}]), folded([{"item_id": "y"}])
     left = merged(pl.concat([first, negative(first), negative(second)]))
-    assert left.rows() == [("u", "y", date(2026, 1, 1), -1000, -1, -1, 0)]
+    assert left.rows() == [("u", "y", date(2026, 1, 1), -1000, -1, -1, 0, 0, 0)]
 
 
 def test_packing_is_not_needed_for_the_order() -> None:

@@ -103,7 +103,9 @@ def test_coded_signals_agree(fitted: Home) -> None:
     rows = with_signals(frame(events).lazy(), home.settings).collect()
     texts = ["event_type", "item_id"]
     found = coded_signals(coded(rows.select(*texts, "value"), texts), home.settings)
-    assert [column.tolist() for column in found] == [rows[name].to_list() for name in ("strength", "never", "consumed")]
+    assert [column.tolist() for column in found[:3]] == [
+        rows[name].to_list() for name in ("strength", "never", "consumed")
+    ]
 
 
 def test_minimum_evidence(home: Home) -> None:

@@ -95,7 +95,7 @@ def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
     told = explicit(part)
     kind, n_users = pl.col("event_type"), len(part.users)
     rated = told.filter((kind == RATING) & pl.col("value").is_finite())
-    stars = (rated["value"].clip(-LARGEST_RATING, LARGEST_RATING) * 1000).round().cast(pl.Int64).to_numpy()
+    stars = rated.select(thousandths(pl.col("value"))).to_series().to_numpy()
     by_rater = rated["owner"].to_numpy()
     topic = pl.when(pl.col("item_id").is_not_null()).then(pl.lit(ITEM) + pl.col("item_id")).otherwise(_topic())
     about = told.filter(kind.is_in([BLOCK, UNBLOCK, LESS])).with_columns(key=topic).filter(pl.col("key").is_not_null())
@@ -124,6 +124,11 @@ def fold(part: Part, rules: FoldRules) -> dict[str, pl.Series]:
         "_preferences": _listed("_preferences", _last(keyed.filter(kind == PREFERENCE), "value"), n_users),
         "_answers": _listed("_answers", _last(keyed.filter(kind == ANSWER), "value"), n_users),
     }
+
+
+def thousandths(rating: pl.Expr) -> pl.Expr:
+    """A rating as a whole number of thousandths."""
+    return (rating.clip(-LARGEST_RATING, LARGEST_RATING) * 1000).round().cast(pl.Int64)
 
 
 def merge(rows: pl.DataFrame, rules: FoldRules) -> pl.DataFrame:
