@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from persona_cli.workspace import runs
 from persona_cli.workspace.home import Home
@@ -12,6 +12,7 @@ from persona_cli.workspace.moments import moment_of
 
 if TYPE_CHECKING:
     from persona_cli.privacy.correcting import Corrected
+    from persona_cli.privacy.expiry import Expired
     from persona_cli.privacy.own_settings import Own
     from persona_cli.privacy.requests import Request
 
@@ -105,4 +106,21 @@ class Privacy:
         with runs.recording(self.home, words or ["privacy", "correct"], [event_id, *given]) as run:
             done = correct(self.home, event_id, changes, delete=delete, month=month, refit=refit, wait=wait)
             run.counts = {"fields": list(done.fields), "deleted": done.deleted, "request": done.request}
+        return done
+
+    def retention(self) -> list[dict[str, Any]]:
+        """How long what is kept and how much of it is due; see `privacy.retention.shown`."""
+        from persona_cli.privacy.retention import shown
+
+        return shown(self.home)
+
+    def expire(
+        self, *, wait: float = 0.0, progress: Callable[[str], None] | None = None, words: Sequence[str] = ()
+    ) -> Expired:
+        """Remove what is older than its period, with all that follows from it; see `privacy.expiry`."""
+        from persona_cli.privacy.expiry import expire
+
+        with runs.recording(self.home, words or ["privacy", "expire"]) as run:
+            done = expire(self.home, wait=wait, progress=progress)
+            run.counts = {"removed": done.removed, "persons": done.plan.persons, "completed": done.completed}
         return done

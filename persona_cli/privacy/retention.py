@@ -7,11 +7,12 @@ same. Rows of tables by month are counted by the log where all of a file is due,
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -30,6 +31,11 @@ BY_TIME = {EVENTS: "events_months", "decisions": "decisions_months", "outcomes":
 """Tables of which rows expire by `timestamp`, and the setting that says when."""
 OF_USERS = ("user_id", "valid_from", "ingested_at")
 PER_USER = "users.parquet"
+KEPT = (
+    ("profiles, history, models", "as long as the events that they follow from"),
+    ("consents, suppressed, privacy/", "as proof, without end: of people they hold keyed digests"),
+    ("items, accounts", "without end: they are not people"),
+)
 _STAMP = re.compile(r"\d{8}T\d{6}(?=-)")
 _NEVER = "without end"
 
@@ -150,6 +156,21 @@ def plan(home: Home, now: datetime | None = None) -> Plan:
         tuple(path.stem for path in old_runs(home, cut_of(home, "runs", at))),
         len(old_files(home, at)),
     )
+
+
+def shown(home: Home, now: datetime | None = None) -> list[dict[str, Any]]:
+    """The schedule with what is due: what, kept, before, due (rows or files), setting; and what is kept without end."""
+    planned = plan(home, now)
+    counts = Counter({"evaluations": len(planned.evaluations), "runs": len(planned.runs)})
+    counts["superseded"] = planned.superseded
+    for one in planned.due:
+        counts[one.what] += one.rows
+    rows: list[dict[str, Any]] = [
+        {"what": one.what, "kept": one.kept, "before": one.before.isoformat() if one.before else None,
+         "due": counts[one.what], "setting": one.setting}
+        for one in schedule(home, planned.at)
+    ]  # fmt: skip
+    return rows + [{"what": what, "kept": why, "before": None, "due": 0, "setting": ""} for what, why in KEPT]
 
 
 def overdue(home: Home, now: datetime | None = None) -> str | None:

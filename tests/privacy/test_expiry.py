@@ -31,7 +31,7 @@ from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.sync import behind
-from persona_cli.workspace import locks, tables
+from persona_cli.workspace import artifacts, locks, tables
 from persona_cli.workspace.home import Home, create, open_home
 
 NOW = datetime(2028, 3, 15, 13, 30, tzinfo=UTC)
@@ -250,8 +250,6 @@ def test_rejected_lines_evaluations_and_runs(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "result.json").write_text("{}")
     pl.DataFrame({"user_id": ["u1"], "ndcg@20": [0.5]}).write_parquet(folder / "users.parquet")
-    from persona_cli.workspace import artifacts
-
     artifacts.write_manifest(folder, {"kind": "evaluation"})
     old_run = home.path("runs", "20200101T000000-abc123.json")
     old_run.write_text("{}")
@@ -351,3 +349,72 @@ def test_an_expiry_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch
     same(home, other)
     assert not tables.orphans(home)
     assert not home.path(*NOTE).exists()
+
+
+def test_people_who_refused_everything_leave_after_their_days(tmp_path: Path) -> None:
+    from persona_cli.consent.purposes import COVERING
+    from persona_cli.consent.receipts import record
+
+    today = datetime.now(UTC)
+    start = today - timedelta(days=60)
+    lines = [
+        event(user, at(start + timedelta(days=n)), item_id=f"i{n}", event_id=f"{user}/{n}")
+        for user in ("u1", "u2", "u3", "u4")
+        for n in range(3)
+    ]
+    link = [
+        event("u1", at(start), "identify", anon_id="a1", event_id="link"),
+        {"anon_id": "a1", "event_type": "click", "item_id": "i9", "timestamp": at(start), "event_id": "anon"},
+        # Of somebody else, on a device that was theirs.
+        event("u4", at(start), "click", anon_id="a1", item_id="i8", event_id="shared"),
+    ]
+    users = [{"user_id": user, "role": "member", "valid_from": at(start)} for user in ("u1", "u2")]
+    home = given_to(tmp_path / "w", [lines + link], users)
+    long_ago, lately = today - timedelta(days=40), today - timedelta(days=5)
+    record(home, ["u1"], COVERING, "objected", at=long_ago)
+    record(home, ["u2"], COVERING, "objected", at=lately)
+    record(home, ["u3"], COVERING, "objected", at=long_ago)
+    record(home, ["u3"], COVERING, "given", at=lately)
+    due = plan(home)
+    # Three events of u1, the link, the one under the anonymous id, and the row of users.
+    assert [(one.what, one.rows) for one in due.due] == [("withdrawn", 6)]
+    done = expire(home)
+    assert done.removed == {"events": 5, "users": 1}
+    left = scan_events(home).collect()
+    assert sorted(set(left["user_id"].drop_nulls())) == ["u2", "u3", "u4"]
+    shared = left.filter(pl.col("event_id") == "shared")
+    assert (shared["user_id"].to_list(), shared["anon_id"].to_list()) == (["u4"], [None])
+    assert not tables.orphans(home)
+    assert plan(home).nothing
+    later = today + timedelta(days=26)
+    assert [(one.what, one.rows) for one in plan(home, later).due if one.what == "withdrawn"] == [("withdrawn", 4)]
+
+
+@pytest.mark.parametrize("name", ["ease", *(pytest.param(name, marks=pytest.mark.slow) for name in ("knn", "als"))])
+def test_models_are_those_of_a_workspace_given_only_the_rest(tmp_path: Path, name: str) -> None:
+    made = [
+        event(f"u{user:02d}", at(CUT + timedelta(days=days, minutes=user)), item_id=f"i{(user + days) % 9}{user % 2}")
+        for user in range(40)
+        for days in range(-20, 20, 2)
+        if user > 4 or days < 0
+    ]
+    rest = [one for one in made if one["timestamp"] >= at(CUT)]
+    home, other = given_to(tmp_path / "w", [made]), given_to(tmp_path / "rest", [rest])
+    for one in (home, other):
+        Workspace.of(one).train(name)
+    due = plan(home, NOW)
+    assert f"{name}/1" in due.models and due.persons == 5
+    expire(home, NOW)
+    same(home, other)
+    users = [f"u{user:02d}" for user in range(40)]
+    lists = [
+        Workspace.of(one).recommend(users, include_holdout=True).select("user_id", "rank", "item_id", "score", "stage")
+        for one in (home, other)
+    ]
+    assert_frame_equal(*lists)
+    arrays = [
+        {path.name: artifacts.file_digest(path) for path in one.root.glob(f"models/{name}/*/*.np[yz]")}
+        for one in (home, other)
+    ]
+    assert arrays[0] == arrays[1] and arrays[0]
+    assert len(list(home.path("models", name).iterdir())) == 1
