@@ -14,8 +14,10 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from persona_cli.profiles.beta import below_half
 from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.workspace.terms import Kind
@@ -97,9 +99,9 @@ class Population:
     """Different features that anybody has used."""
 
 
-def population(moment: datetime, rows: pl.DataFrame) -> Population:
-    """Of everybody's rows with the columns `USE`, folded from events before or at the moment."""
-    used = _recent(rows, moment)
+def population(moment: datetime, rows: pl.DataFrame, later: bool = True) -> Population:
+    """Of everybody's rows with the columns `USE`; without `later` what began at the moment or after it is left out."""
+    used = _recent(rows, moment, later)
     active = used.filter(pl.col("days") > 0)
     use = {name: np.sort(active[name].to_numpy()) for name in ("days", "sessions", "features")}
     lists = rows["features_used"]
@@ -246,16 +248,14 @@ def ahead(first: NDArray[np.generic], second: NDArray[np.generic]) -> Floats:
     The events of the two divide as a Binomial(p) whose p was equally likely to be anything (Bayes, 1763): P(p > ½) =
     I_½(second + 1, first + 1), the regularised incomplete beta function. One event to none: 3/4; equals: 1/2.
     """
-    from scipy.special import betainc
-
-    chance: Floats = np.asarray(betainc(np.asarray(second) + 1.0, np.asarray(first) + 1.0, 0.5), dtype=np.float64)
-    return chance
+    return below_half(np.asarray(second) + 1.0, np.asarray(first) + 1.0)
 
 
-def _recent(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+def _recent(rows: pl.DataFrame, moment: datetime, later: bool = True) -> pl.DataFrame:
     """days, sessions, features (n_users,): days on which sessions began, sessions, different features in the window."""
-    since = round(moment.timestamp() * 1_000_000) - WINDOW_DAYS * _DAY
-    began, of = _instants(rows["_intervals"], "first", since)
+    until = round(moment.timestamp() * 1_000_000)
+    since = until - WINDOW_DAYS * _DAY
+    began, of = _instants(rows["_intervals"], "first", since, None if later else until)
     _, used = _instants(rows["features_used"], "last", since)
     # One number a user and day, of which the different ones are counted.
     key = np.sort(of * (WINDOW_DAYS + 2) + (began // _DAY - since // _DAY))
@@ -264,14 +264,18 @@ def _recent(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
     return pl.DataFrame({name: np.bincount(who, minlength=rows.height) for name, who in counts.items()})
 
 
-def _instants(entries: pl.Series, field: str, since: int) -> tuple[Ints, Ints]:
-    """The instants of lists of entries that are not before `since` (m,), in microseconds, and the rows they are of."""
-    owner = np.repeat(np.arange(len(entries)), entries.list.len().to_numpy())
-    if not len(owner):
-        return owner, owner
-    instants = entries.filter(entries.list.len() > 0).explode().struct.field(field).to_physical().to_numpy()
-    lately = instants >= since
-    return instants[lately], owner[lately]
+def _instants(entries: pl.Series, field: str, since: int, until: int | None = None) -> tuple[Ints, Ints]:
+    """Instants of lists of entries from `since` to before `until` (m,), in microseconds, and the rows they are of."""
+    lists = entries.to_arrow()
+    offsets = lists.offsets.to_numpy()
+    inner = lists.values.field(field)[offsets[0] : offsets[-1]]
+    instants: Ints = inner.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    inside = instants >= since
+    if until is not None:
+        inside &= instants < until
+    chosen = np.flatnonzero(inside)
+    owner: Ints = np.searchsorted(offsets - offsets[0], chosen, side="right") - 1
+    return instants[chosen], owner
 
 
 def _days(moments: pl.Series, moment: datetime) -> pl.Series:

@@ -45,13 +45,9 @@ def by_size(files: Sequence[File]) -> list[File]:
 
 def profile_rows(home: Home, columns: Sequence[str] = folding.SHOWN) -> pl.DataFrame:
     """One row a user of the profiles table, in no order. Raises MissingInput where it is of an older version."""
-    table = tables.open_table(home, folding.NAME)
+    table, largest, increments = stored_rows(home)
     if table is None:
         return folding.NOBODY.select(columns)
-    if table.schema != folding.SCHEMA:
-        raise MissingInput("the profiles were built by another version of persona", "persona profile build")
-    by_bucket = [by_size(files) for files in files_by_bucket(table).values()]
-    largest, increments = [files[0] for files in by_bucket], [file for files in by_bucket for file in files[1:]]
     if not increments:
         return table.scan(largest).select(columns).collect()
     # Only the users with increments are merged, and only theirs are the columns for merging read.
@@ -61,3 +57,16 @@ def profile_rows(home: Home, columns: Sequence[str] = folding.SHOWN) -> pl.DataF
     others = table.scan(largest).filter(~touched).select(columns).collect()
     merged = folding.merge(pl.concat([theirs, later]), FoldRules.of(home.settings))
     return pl.concat([others, merged.select(columns)])
+
+
+def stored_rows(home: Home) -> tuple[Table | None, list[File], list[File]]:
+    """The profiles table (None where there are no profiles), the largest file of each bucket, and all others.
+
+    Raises MissingInput where the table is of an older version.
+    """
+    table = tables.open_table(home, folding.NAME)
+    if table is not None and table.schema != folding.SCHEMA:
+        raise MissingInput("the profiles were built by another version of persona", "persona profile build")
+    by_bucket = [by_size(files) for files in files_by_bucket(table).values()] if table is not None else []
+    largest, others = [files[0] for files in by_bucket], [file for files in by_bucket for file in files[1:]]
+    return table if largest else None, largest, others

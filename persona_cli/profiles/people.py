@@ -12,25 +12,22 @@ from persona_cli.events.catalogue import current
 from persona_cli.profiles import features, segments
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles.attention import attention
-from persona_cli.profiles.features import PREFERRED, USE, Population, computed
-from persona_cli.profiles.folds import attention as folded_attention
+from persona_cli.profiles.features import PREFERRED, Population, computed
 from persona_cli.profiles.folds.part import FoldRules
-from persona_cli.profiles.identity import person_events, persons
-from persona_cli.profiles.partials import profile_rows
-from persona_cli.profiles.past import past
+from persona_cli.profiles.identity import persons
+from persona_cli.profiles.population import moment_of_all, population_of
 from persona_cli.profiles.read import STAGES, events_of, nobody, profile_of, profiles
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
 RECENT = 10
 """Latest events of one person that are shown."""
-_PARTS = ("user_id", "last_seen", *USE)
 
 
 def people(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> pl.DataFrame:
     """One row a user, sorted by user_id: `profiles` with the computed features and those of [features.NAME]."""
     rows = profiles(home, True, as_of, known_at, folding.COLUMNS).sort("user_id").collect()
-    among = features.population(_moment(rows, as_of), rows)
+    among = features.population(as_of or moment_of_all(rows["last_seen"]), rows)
     found = segments.with_own(rows.hstack(computed(rows, among)), home)
     return found.drop(name for name in folding.COLUMNS if name.startswith("_"))
 
@@ -61,9 +58,9 @@ def person(
     events = events_of(home, user, as_of, known_at, who)
     if not events.height:
         raise nobody(user, as_of, known_at)
-    found = profile_of(home, events, as_of, top)
-    found["ids"] = who.ids_of(who.of(pl.Series([user]))).to_list()
     row = folding.fold_users(events, FoldRules.of(home.settings))
+    found = profile_of(home, events, as_of, top, row)
+    found["ids"] = who.ids_of(who.of(pl.Series([user]))).to_list()
     found |= told_of(home, row, found, population_for(home, found, as_of, known_at))
     found["next"] = missing(found["items"], home.settings)
     found["attention"] = attention(row["_dwell"], home.settings).row(0, named=True)
@@ -92,28 +89,6 @@ def population_for(
     return among
 
 
-def population_of(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> Population:
-    """What one user is measured against.
-
-    Of a past moment it is cut out of the profiles of now: sessions that began before, features used before. Only for
-    `known_at` is everybody folded again.
-    """
-    if known_at is not None:
-        parts = [folding.NOBODY.select(_PARTS), *(rows.select(_PARTS) for rows, _ in past(home, as_of, known_at))]
-        rows = pl.concat(parts)
-        return features.population(_moment(rows, as_of), rows)
-    rows = profile_rows(home, _PARTS)
-    if as_of is None:
-        return features.population(_moment(rows, None), rows)
-    before = pl.element().struct.field("first") < as_of
-    rows = rows.with_columns(pl.col("_intervals").list.eval(pl.element().filter(before)))
-    rows = rows.filter(pl.col("_intervals").list.len() > 0)
-    if rows["features_used"].list.len().sum():
-        rows = rows.drop("features_used").join(_features_used(home, as_of), on="user_id", how="left")
-        rows = rows.with_columns(pl.col("features_used").fill_null([]))
-    return features.population(as_of, rows)
-
-
 def missing(items: int, settings: Settings) -> dict[str, Any] | None:
     """The next stage and how many events with an item it still takes; None at the last."""
     limits = (settings.whole("profiles.cohort_from"), settings.whole("profiles.individual_from"))
@@ -122,22 +97,6 @@ def missing(items: int, settings: Settings) -> dict[str, Any] | None:
             return None if stage == STAGES[-1] else {"stage": STAGES[-1], "items": limits[1] - items}
     stage = STAGES[1] if limits[0] < limits[1] else STAGES[2]
     return {"stage": stage, "items": min(limits) - items}
-
-
-def _moment(rows: pl.DataFrame, as_of: datetime | None) -> datetime:
-    """The moment asked for, else that of the last event of anybody."""
-    if as_of is not None:
-        return as_of
-    last = rows["last_seen"].max()
-    return last if isinstance(last, datetime) else datetime.fromtimestamp(0).astimezone()
-
-
-def _features_used(home: Home, as_of: datetime) -> pl.DataFrame:
-    """user_id and features_used as folded from the events before the moment."""
-    used = person_events(home, as_of).filter(pl.col("event_type") == folded_attention.FEATURE)
-    last = used.group_by("user_id", feature="target").agg(n=pl.len().cast(pl.Int64), last=pl.col("timestamp").max())
-    named = last.filter(pl.col("feature").is_not_null())
-    return named.group_by("user_id").agg(features_used=pl.struct("feature", "n", "last")).collect()
 
 
 def _recent(home: Home, events: pl.DataFrame, as_of: datetime | None) -> list[dict[str, Any]]:

@@ -73,9 +73,11 @@ def events_of(
     return theirs.select(who.key(), *columns).collect()
 
 
-def profile_of(home: Home, events: pl.DataFrame, as_of: datetime | None, top: int) -> dict[str, Any]:
-    """As `profile` but `ids`, of the user's events; `as_of` is the moment of the catalogue."""
-    row = folding.fold_users(events, FoldRules.of(home.settings))
+def profile_of(
+    home: Home, events: pl.DataFrame, as_of: datetime | None, top: int, row: pl.DataFrame | None = None
+) -> dict[str, Any]:
+    """As `profile` but `ids`, of the user's events (and their fold); `as_of` is the moment of the catalogue."""
+    row = folding.fold_users(events, FoldRules.of(home.settings)) if row is None else row
     shown = row.select(folding.SHOWN)
     found: dict[str, Any] = shown.with_columns(_derived(home, row["user_id"])).row(0, named=True)
     found["told"] = told(row.row(0, named=True), home.settings)

@@ -64,7 +64,7 @@ def merge(rows: pl.DataFrame, rules: FoldRules) -> pl.DataFrame:
         "last_seen": times(np.maximum.reduceat(ordered["last_seen"].to_physical().to_numpy(), starts)),
         **{name: pl.Series(np.add.reduceat(ordered[name].to_numpy(), starts)) for name in sums},
         "types": merged_counts("types", "event_type", rows),
-        **_sessions(*_merged_intervals(owner, rows["_intervals"], rules.session_gap), len(users)),
+        **_sessions(*merged_intervals(owner, rows["_intervals"], rules.session_gap), len(users)),
     }
     return pl.DataFrame({name: columns[name] for name in ("user_id", *(field.name for field in FIELDS))})
 
@@ -91,7 +91,8 @@ def _intervals(part: Part, gap: int) -> _Intervals:
     return owner, pl.concat([pl.Series(of[starts]), _no_session(len(unnamed[0]))]), first, last
 
 
-def _merged_intervals(owner: Ints, intervals: pl.Series, gap: int) -> _Intervals:
+def merged_intervals(owner: Ints, intervals: pl.Series, gap: int) -> _Intervals:
+    """The sessions of partial rows (n,), those of an owner joined where no more than the gap lies between."""
     flat = pl.DataFrame({"owner": owner, "_": intervals}).explode("_").unnest("_")
     flat = flat.with_columns(pl.col("first", "last").to_physical())
     key = ("owner", "session")

@@ -1,0 +1,117 @@
+"""What one user is measured against: everybody's sessions and features, read from the profiles without the rest.
+
+Of nested columns only the fields that are asked for are read, and rows are merged only of users with increments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from persona_cli.profiles import features
+from persona_cli.profiles import fold as folding
+from persona_cli.profiles.features import USE, Population
+from persona_cli.profiles.folds import activity, attention
+from persona_cli.profiles.folds.counting import lists
+from persona_cli.profiles.folds.part import FoldRules, owners, times
+from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.partials import stored_rows
+from persona_cli.profiles.past import past
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.tables import File, Table
+
+_LEAVES = {"_intervals": ("first",), "features_used": ("feature", "last")}
+_WITH_TIMES = ("last_seen", *USE)
+
+
+def population_of(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> Population:
+    """What one user is measured against.
+
+    Of a past moment it is cut out of the profiles of now: sessions that began before, features used before. Only for
+    `known_at` is everybody folded again.
+    """
+    if known_at is not None:
+        empty = folding.NOBODY.select(_WITH_TIMES)
+        rows = pl.concat([empty, *(rows.select(_WITH_TIMES) for rows, _ in past(home, as_of, known_at))])
+        return features.population(as_of or moment_of_all(rows["last_seen"]), rows)
+    table, largest, increments = stored_rows(home)
+    if table is None:
+        rows = folding.NOBODY.select(_WITH_TIMES)
+        return features.population(as_of or moment_of_all(rows["last_seen"]), rows)
+    if as_of is None:
+        last_seen = table.scan([*largest, *increments]).select(pl.col("last_seen").max()).collect().to_series()
+        return features.population(moment_of_all(last_seen), _use(home, table, largest, increments))
+    rows = _use(home, table, largest, increments)
+    if rows["features_used"].list.len().sum():
+        whose = _user_ids(table, largest, increments).hstack(rows.drop("features_used"))
+        rows = whose.join(_features_used(home, as_of), on="user_id", how="left", maintain_order="left")
+        rows = rows.with_columns(pl.col("features_used").fill_null([]))
+    return features.population(as_of, rows, later=False)
+
+
+def moment_of_all(last_seen: pl.Series) -> datetime:
+    """When the last event of anybody was; long ago where there is none."""
+    last = last_seen.max()
+    return last if isinstance(last, datetime) else datetime.fromtimestamp(0, UTC)
+
+
+def _use(home: Home, table: Table, largest: Sequence[File], increments: Sequence[File]) -> pl.DataFrame:
+    """`_intervals` and `features_used` of every user with the fields `_LEAVES`; in the order of `_user_ids`."""
+    rows = pl.concat([_leaves(table, file) for file in largest])
+    if not increments:
+        return rows
+    touched = _touched(table, increments)
+    others = ~table.scan(largest).select("user_id").collect()["user_id"].is_in(touched.implode())
+    theirs = table.scan([*largest, *increments]).filter(pl.col("user_id").is_in(touched.implode()))
+    return pl.concat([rows.filter(others), _merged(theirs.select("user_id", *USE).collect(), home)])
+
+
+def _user_ids(table: Table, largest: Sequence[File], increments: Sequence[File]) -> pl.DataFrame:
+    users = table.scan(largest).select("user_id").collect()
+    if not increments:
+        return users
+    touched = _touched(table, increments)
+    return pl.concat([users.filter(~pl.col("user_id").is_in(touched.implode())), touched.to_frame()])
+
+
+def _touched(table: Table, increments: Sequence[File]) -> pl.Series:
+    return table.scan(increments).select(pl.col("user_id").unique().sort()).collect().to_series()
+
+
+def _leaves(table: Table, file: File) -> pl.DataFrame:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(table.root / file.path) as parquet:
+        paths = [parquet.schema.column(at).path for at in range(len(parquet.schema))]
+        wanted = {(column, field) for column, fields in _LEAVES.items() for field in fields}
+        chosen = [path for path in paths if (path.split(".")[0], path.split(".")[-1]) in wanted]
+        return pl.DataFrame(pl.from_arrow(parquet.read(columns=chosen))).select(list(_LEAVES))
+
+
+def _merged(rows: pl.DataFrame, home: Home) -> pl.DataFrame:
+    """Several rows a user as one, users sorted."""
+    owner, users = owners(rows)
+    of, _, first, _ = activity.merged_intervals(owner, rows["_intervals"], FoldRules.of(home.settings).session_gap)
+    order = np.argsort(of, kind="stable")
+    starts = pa.StructArray.from_arrays([times(first[order]).to_arrow()], ["first"])
+    used = pl.DataFrame({"owner": owner, "_": rows["features_used"]}).explode("_").drop_nulls("_").unnest("_")
+    used = used.group_by("owner", "feature").agg(pl.col("last").max()).sort("owner", "feature")
+    named = pa.StructArray.from_arrays([used["feature"].to_arrow(), used["last"].to_arrow()], ["feature", "last"])
+    return pl.DataFrame(
+        {
+            "_intervals": lists(of[order], len(users), starts),
+            "features_used": lists(used["owner"].to_numpy(), len(users), named),
+        }
+    )
+
+
+def _features_used(home: Home, as_of: datetime) -> pl.DataFrame:
+    """user_id and features_used as folded from the events before the moment."""
+    used = person_events(home, as_of).filter(pl.col("event_type") == attention.FEATURE)
+    last = used.group_by("user_id", feature="target").agg(last=pl.col("timestamp").max())
+    named = last.filter(pl.col("feature").is_not_null())
+    return named.group_by("user_id").agg(features_used=pl.struct("feature", "last")).collect()
