@@ -44,7 +44,7 @@ MapOption = Annotated[
 ]
 _GROUPED_BY = ("run", "source", "reason", "kind")
 _SHOWN = ("read", "accepted", "duplicates", "rejected", "dropped", "users", "items", "first", "last", "seconds", "run",
-    "removed", "bots", "replaced", "withdrawn",
+    "removed", "bots", "replaced", "withdrawn", "receipts", "opted_out_by_signal",
 )  # fmt: skip
 
 
@@ -173,6 +173,10 @@ def _tell(report: Report, kind: str) -> None:
         say(f"  rejected {reason.lines:,} x {reason.reason} ({reason.place})")
     for why, count in sorted(report.dropped.items(), key=lambda entry: (-entry[1], entry[0])):
         say(f"  dropped {count:,} x {why}")
+    if report.receipts:
+        who = "1 person" if report.opted_out_by_signal == 1 else f"{report.opted_out_by_signal:,} people"
+        out = f"; {who} opted out by the browser's signal" if report.opted_out_by_signal else ""
+        say(f"{report.receipts:,} receipts of consent or refusal{out}")
     if report.rejected:
         say("see them: persona quarantine list")
     if report.withdrawn:

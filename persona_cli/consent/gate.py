@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from persona_cli.consent.purposes import CONSENT, COVERING, basis, parent
+from persona_cli.consent.purposes import CONSENT, COVERING, PURPOSES, basis, parent
 from persona_cli.consent.receipts import NAME, SCHEMA, STATES, in_order
 from persona_cli.consent.subjects import subjects
 from persona_cli.errors import BadSettings
@@ -41,9 +44,30 @@ class Gate:
         rows = tables.scan(home, NAME, SCHEMA) if table is None else table.scan()
         if at is not None:
             rows = rows.filter(pl.col("at") <= at)
+        return cls._by(home, rows, table.version if table else None)
+
+    @classmethod
+    def before(cls, home: Home, version: int | None) -> Gate | None:
+        """As things stood at a version of the table of receipts (None: without any), by the bases of now.
+
+        None where that version is not known any more.
+        """
+        table = tables.open_table(home, NAME)
+        if version is None:
+            return cls._by(home, tables.scan_files(home.path(NAME), SCHEMA, (), []), None)
+        changes = None if table is None else table.changes(version)
+        if table is None or changes is None:
+            return None
+        new = {file.path for file in changes[0]}
+        files = [*(file for file in table.files if file.path not in new), *changes[1]]
+        there = all((table.root / file.path).exists() for file in files)
+        return cls._by(home, table.scan(files), version) if there else None
+
+    @classmethod
+    def _by(cls, home: Home, rows: pl.LazyFrame, version: int | None) -> Gate:
         words = _numbered(rows.collect())
         refused = ((words["state"] != GIVEN) & words["purpose"].is_in(list(COVERING))).any()
-        return cls(home, words, table.version if table else None, not refused and _needs_nobody(home))
+        return cls(home, words, version, not refused and _needs_nobody(home))
 
     def permits(self, purpose: str, ids: pl.Series, persons: pl.Series | None = None) -> pl.Series:
         """Whether data of each id (n_ids,) may be used for the purpose: Boolean (n_ids,).
@@ -69,12 +93,8 @@ class Gate:
     def covers(self, ids: pl.Series, persons: pl.Series | None = None) -> pl.Series:
         """Whether some purpose that events are collected for covers each id (n,), pauses aside: Boolean (n,)."""
         found = pl.repeat(False, len(ids), eager=True)
-        for purpose in COVERING:
-            try:
-                on = basis(self.home, purpose)
-            except BadSettings:
-                if self.home.settings.text(f"privacy.purposes.{purpose}.basis"):
-                    raise
+        for purpose, on in self.bases().items():
+            if on is None:
                 continue
             keys = self._keys(purpose, ids, persons, pauses=False)
             given = (keys >= 0) & (keys % len(STATES) == GIVEN)
@@ -88,6 +108,26 @@ class Gate:
             keys = self._keys(purpose, ids, persons, pauses=False)
             found = found & (keys >= 0) & (keys % len(STATES) == OBJECTED)
         return found
+
+    def bases(self) -> dict[str, str | None]:
+        """The basis of each purpose that events are collected for, None where it has none. Raises as `basis` else."""
+        stated = {purpose: self.home.settings.text(f"privacy.purposes.{purpose}.basis") for purpose in COVERING}
+        return {purpose: basis(self.home, purpose) if name else None for purpose, name in stated.items()}
+
+    def last(self, digests: pl.Series) -> NDArray[np.int64]:
+        """The last word of each digest (n,) about each of PURPOSES, pauses aside: µs x 4 + state, or -1: (n, 4)."""
+        asked = digests.to_frame("subject")
+        there = self._wide.join(asked, on="subject", how="inner").unique("subject")
+        found = asked.join(there, on="subject", how="left", maintain_order="left")
+        return found.select(pl.col(*PURPOSES).fill_null(-1)).to_numpy()
+
+    @cached_property
+    def _wide(self) -> pl.DataFrame:
+        """subject and a column a purpose with µs x 4 + state of the last word that is no pause."""
+        words = self.words.filter(pl.col("state") != PAUSED)
+        key = pl.col("at") * len(STATES) + pl.col("state").cast(pl.Int64)
+        columns = [key.filter(pl.col("purpose") == purpose).last().alias(purpose) for purpose in PURPOSES]
+        return words.sort("order").group_by("subject").agg(columns)
 
     def _keys(self, purpose: str, ids: pl.Series, persons: pl.Series | None, *, pauses: bool = True) -> pl.Series:
         """order x 4 + state of the last word about the purpose of each id, -1 where there is none: Int64 (n,)."""

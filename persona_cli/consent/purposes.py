@@ -26,7 +26,7 @@ def basis(home: Home, purpose: str) -> str:
     if not found:
         raise BadSettings(
             f"{parent(purpose)} has no lawful basis: {section}.basis is empty",
-            f"persona config set {section}.basis consent, after asking whoever is responsible for the data",
+            f'decide on one and write it under [{section}] of persona.toml: basis = "consent"',
         )
     if found == INTEREST:
         _assessed(home, section, parent(purpose))
@@ -48,7 +48,7 @@ def _assessed(home: Home, section: str, purpose: str) -> None:
     if not named:
         raise BadSettings(
             f"{purpose} rests on a legitimate interest, and {section}.assessment names no file that weighs it",
-            f'write the assessment and name it: persona config set {section}.assessment "assessment.md"',
+            f'write the assessment and name it under [{section}]: assessment = "assessment.md"',
         )
     if not home.path(named).is_file():
         raise BadSettings(

@@ -129,6 +129,32 @@ def receipt(home: Home, receipt_id: str) -> Receipt:
     return Receipt(*found.row(0))
 
 
+def take_back_grants(home: Home, run: str) -> int:
+    """Remove the grants that an ingest read from events, when it is taken back; answers how many. Refusals stay.
+
+    Call it under the lock `tables`.
+    """
+    table = tables.open_table(home, NAME)
+    theirs = (pl.col("proof") == proof_of(run)) & (pl.col("state") == "given")
+    removed, remove, add = 0, [], []
+    for file in [] if table is None else table.files:
+        assert table is not None
+        rows = table.scan([file]).collect()
+        rest = rows.filter(~theirs.fill_null(False))
+        if rest.height < rows.height:
+            removed += rows.height - rest.height
+            remove.append(file)
+            add += [table.write(rest)] if rest.height else []
+    if table is not None and remove:
+        table.commit(add, remove)
+    return removed
+
+
+def proof_of(run: str) -> str:
+    """What a receipt names as its proof that an ingest read from events."""
+    return f"run {run}"
+
+
 def scan(home: Home) -> pl.LazyFrame:
     """The whole table, in no order."""
     return tables.scan(home, NAME, SCHEMA)

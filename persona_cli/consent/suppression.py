@@ -6,10 +6,13 @@ Kept after an erasure on purpose (GDPR Art. 17(3)(b) and (e)): without it the ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from persona_cli.consent.appending import append
 from persona_cli.consent.subjects import subjects
@@ -49,10 +52,32 @@ def lift(home: Home, ids: Sequence[str], wait: float = 0.0) -> int:
         return rows["subject"].n_unique() - rest["subject"].n_unique()
 
 
+@dataclass(frozen=True)
+class Suppressed:
+    """A snapshot of the table, for who asks again and again."""
+
+    subjects: pl.Series
+    """Digests, sorted and distinct."""
+
+    @classmethod
+    def of(cls, home: Home) -> Suppressed:
+        table = tables.open_table(home, NAME)
+        if table is None or not table.files:
+            return cls(pl.Series("subject", [], dtype=pl.String))
+        return cls(table.scan().select("subject").collect()["subject"].unique().sort())
+
+    @property
+    def any(self) -> bool:
+        return len(self.subjects) > 0
+
+    def has(self, digests: pl.Series) -> NDArray[np.bool_]:
+        """Whether each digest (n,) is there."""
+        return digests.is_in(self.subjects.implode()).to_numpy()
+
+
 def suppressed(home: Home, ids: pl.Series) -> pl.Series:
     """Whether each id (n,) is suppressed: Boolean, false where the id is null."""
-    table = tables.open_table(home, NAME)
-    if table is None or not table.files:
+    snapshot = Suppressed.of(home)
+    if not snapshot.any:
         return pl.repeat(False, len(ids), eager=True)
-    there = table.scan().select("subject").collect()["subject"]
-    return subjects(home, ids).is_in(there.implode()).fill_null(False)
+    return subjects(home, ids).is_in(snapshot.subjects.implode()).fill_null(False)

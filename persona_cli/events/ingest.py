@@ -26,6 +26,7 @@ from persona_cli.events import opening, reading
 from persona_cli.events.attributes import Attributes
 from persona_cli.events.catalogue import CatalogueStore
 from persona_cli.events.collecting import collect_about
+from persona_cli.events.consenting import Consenting
 from persona_cli.events.dedupe import Policy
 from persona_cli.events.dialects import choose
 from persona_cli.events.dialects.dialect import Dialect
@@ -69,7 +70,8 @@ class Report:
     `users`, `items`, `first`, `last` are of the accepted rows; `replaced` counts the duplicates whose values took the
     place of stored ones (keep-last), `withdrawn` stored events of these files that did not come again (`replace`).
     `dialects` names the inputs that were not native, and what each was read as;
-    `about` counts the new rows of users and accounts that came from traits.
+    `about` counts the new rows of users and accounts that came from traits, `receipts` what was said of consent and
+    written down, `opted_out_by_signal` the people whose browser's signal opted them out now.
     """
 
     run: str
@@ -93,6 +95,8 @@ class Report:
     removed: dict[str, int] = field(default_factory=dict)
     bots: int = 0
     withdrawn: int = 0
+    receipts: int = 0
+    opted_out_by_signal: int = 0
 
 
 @dataclass
@@ -168,6 +172,7 @@ def ingest(
         attributes = Attributes(home, now, [source.name for source in sources])
         rejections = Rejections(home, report.run, kind, now, [source.name for source in sources])
         rules = DoorRules.of(home.settings)
+        consenting = Consenting.of(home, report.run, now)
         latest_us = int(now.timestamp() * 1_000_000) + DAY_US
         try:
             seen: dict[str, Reason] = {}
@@ -178,7 +183,7 @@ def ingest(
                 told = partial(_tell, source.name, guesses, dialect, report.dialects)
                 batches = reading.batches(source, kind, maps, home.settings, latest_us, choice=choice, tell=told)
                 for batch in batches:
-                    _let_in(batch, kind, rules, report)
+                    _let_in(batch, kind, rules, consenting, report)
                     spoken = report.dialects.get(source.name, "native")
                     take(batch, number, source.name, store, rejections, reasons, spoken)
                     attributes.add(batch.about, number)
@@ -203,6 +208,7 @@ def ingest(
             attributes.finish()
             rejections.finish()
             rejections.commit()
+            consenting.commit()  # before the events: who refused is known also if the run is killed here
             attributes.commit({"run": report.run, "ingested_at": now.isoformat()})
             report.version = store.commit({"run": report.run, "ingested_at": now.isoformat()})
         except BaseException:
@@ -212,6 +218,9 @@ def ingest(
             raise
     report.reasons = _commonest(seen)
     report.about = attributes.accepted
+    report.receipts, report.opted_out_by_signal = consenting.receipts, consenting.opted_out_by_signal
+    if consenting.stripped:
+        report.removed["anon_ids"] = consenting.stripped
     if isinstance(store, EventStore):
         report.withdrawn = store.withdrawn
         for name in store.without_older if replace else ():
@@ -235,8 +244,10 @@ def open_store(
     return CatalogueStore(home, kind, now, sources)
 
 
-def _let_in(batch: reading.Batch, kind: Kind, rules: DoorRules, report: Report) -> None:
+def _let_in(batch: reading.Batch, kind: Kind, rules: DoorRules, consenting: Consenting, report: Report) -> None:
     """Take from the rows of a batch what is not stored, and count it."""
+    for why, n in consenting.let_in(batch, kind).items():
+        report.dropped[why] = report.dropped.get(why, 0) + n
     admitted = admit(batch.rows, kind, rules)
     batch.rows = admitted.rows
     report.bots += admitted.bots

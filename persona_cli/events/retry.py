@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from persona_cli.errors import BadData, PersonaError
 from persona_cli.events import opening, reading
+from persona_cli.events.consenting import Consenting
 from persona_cli.events.dialects import choose
 from persona_cli.events.dialects.dialect import Choice
 from persona_cli.events.door import DoorRules, admit
@@ -161,6 +162,7 @@ def _retry_kind(
     store = open_store(home, kind, "keep-first", now, sources)
     passed: list[int] = []
     rules = DoorRules.of(home.settings)
+    consenting = Consenting.of(home, run, now)
     latest_us = int(now.timestamp() * 1_000_000) + DAY_US
     try:
         with artifacts.scratch(home.root) as folder:
@@ -185,7 +187,9 @@ def _retry_kind(
                     bad = {reject.line - 1 for reject in batch.rejects}
                     good = first.select("line", "offset", "raw")[sorted({*numbers.tolist()} - bad)]
                     passed += lines.join(good, ["line", "offset", "raw"], "semi")["row"].to_list()
-                    admitted = admit(_with_lines(batch.rows, first, numbers), kind, rules)
+                    batch.rows = _with_lines(batch.rows, first, numbers)
+                    done.dropped += consenting.let_in(batch, kind).total()
+                    admitted = admit(batch.rows, kind, rules)
                     done.dropped += admitted.dropped
                     store.add(admitted.rows, number)
                     done.read += batch.read
@@ -194,6 +198,7 @@ def _retry_kind(
                     for reject in batch.rejects:
                         _count(done, reject.reason, 1)
         store.finish()
+        consenting.commit()
         store.commit({"run": run, "ingested_at": now.isoformat()})
     except BaseException:
         store.discard()

@@ -2,7 +2,8 @@
 
 All rows of a run have one `ingested_at`. Whole files of it leave the table; a file that also holds rows of other runs
 is written again without them. What a run with --replace took away comes back from the files before it, in the same
-commit; what another run replaced (--on-duplicate keep-last) does not. Its quarantined lines leave with it.
+commit; what another run replaced (--on-duplicate keep-last) does not. Its quarantined lines leave with it, and the
+consent that it read from events; what people refused in them stays refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
+from persona_cli.consent.receipts import take_back_grants
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.events.withdrawal import restored
 from persona_cli.workspace import locks, runs, tables
@@ -43,6 +45,7 @@ def undo(home: Home, run_id: str, wait: float = 0.0) -> int:
         kept = tables.open_table(home, "quarantine")
         if kept is not None:
             _take_out(kept, "run", run, {"undo": run})
+        take_back_grants(home, run)
         return removed
 
 
