@@ -1,7 +1,7 @@
 """The gate: may data of this person be used for this purpose now? Every stage asks it, and nothing else decides.
 
 Where a purpose rests on consent, the last word of the person must be `given`. On any other basis the person may refuse
-(`withdrawn`, `objected`) or have the use paused, and is otherwise permitted. The last word is the latest said, of equal
+(`withdrawn`, `objected`) or have the use paused, and is otherwise permitted; `cleared` is as nothing said. The last word is the latest said, of equal
 ones the one recorded later, then the refusal. Pausing keeps nobody from being collected.
 """
 
@@ -22,7 +22,7 @@ from persona_cli.errors import BadSettings
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
-GIVEN, PAUSED, WITHDRAWN, OBJECTED = range(len(STATES))
+GIVEN, CLEARED, PAUSED, WITHDRAWN, OBJECTED = range(len(STATES))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Gate:
     @classmethod
     def _by(cls, home: Home, rows: pl.LazyFrame, version: int | None) -> Gate:
         words = _numbered(rows.collect())
-        refused = ((words["state"] != GIVEN) & words["purpose"].is_in(list(COVERING))).any()
+        refused = ((words["state"] > CLEARED) & words["purpose"].is_in(list(COVERING))).any()
         return cls(home, words, version, not refused and _needs_nobody(home))
 
     def permits(self, purpose: str, ids: pl.Series, persons: pl.Series | None = None) -> pl.Series:
@@ -77,9 +77,7 @@ class Gate:
         """
         on = basis(self.home, purpose)
         keys = self._keys(purpose, ids, persons)
-        states = keys % len(STATES)
-        given = (keys >= 0) & (states == GIVEN)
-        return given if on == CONSENT else given | (keys < 0)
+        return _allowed(keys, on)
 
     def collects(self, user_ids: pl.Series, anon_ids: pl.Series) -> pl.Series:
         """Whether an event with these ids (n,) may be stored: Boolean (n,); the user's id decides where there is one.
@@ -96,9 +94,7 @@ class Gate:
         for purpose, on in self.bases().items():
             if on is None:
                 continue
-            keys = self._keys(purpose, ids, persons, pauses=False)
-            given = (keys >= 0) & (keys % len(STATES) == GIVEN)
-            found = found | (given if on == CONSENT else given | (keys < 0))
+            found = found | _allowed(self._keys(purpose, ids, persons, pauses=False), on)
         return found
 
     def opted_out(self, ids: pl.Series, persons: pl.Series | None = None) -> pl.Series:
@@ -115,7 +111,7 @@ class Gate:
         return {purpose: basis(self.home, purpose) if name else None for purpose, name in stated.items()}
 
     def last(self, digests: pl.Series) -> NDArray[np.int64]:
-        """The last word of each digest (n,) about each of PURPOSES, pauses aside: µs x 4 + state, or -1: (n, 4)."""
+        """The last word of each digest (n,) about each of PURPOSES, pauses aside: µs x 5 + state, or -1: (n, 4)."""
         asked = digests.to_frame("subject")
         there = self._wide.join(asked, on="subject", how="inner").unique("subject")
         found = asked.join(there, on="subject", how="left", maintain_order="left")
@@ -123,14 +119,14 @@ class Gate:
 
     @cached_property
     def _wide(self) -> pl.DataFrame:
-        """subject and a column a purpose with µs x 4 + state of the last word that is no pause."""
+        """subject and a column a purpose with µs x 5 + state of the last word that is no pause."""
         words = self.words.filter(pl.col("state") != PAUSED)
         key = pl.col("at") * len(STATES) + pl.col("state").cast(pl.Int64)
         columns = [key.filter(pl.col("purpose") == purpose).last().alias(purpose) for purpose in PURPOSES]
         return words.sort("order").group_by("subject").agg(columns)
 
     def _keys(self, purpose: str, ids: pl.Series, persons: pl.Series | None, *, pauses: bool = True) -> pl.Series:
-        """order x 4 + state of the last word about the purpose of each id, -1 where there is none: Int64 (n,)."""
+        """order x 5 + state of the last word about the purpose of each id, -1 where there is none: Int64 (n,)."""
         about = {purpose, parent(purpose)}
         words = self.words.filter(pl.col("purpose").is_in(sorted(about)))
         if not pauses:
@@ -150,6 +146,12 @@ class Gate:
     def _looked_up(self, ids: pl.Series, last: pl.DataFrame) -> pl.Series:
         whose = subjects(self.home, ids.cast(pl.String)).to_frame("subject")
         return whose.join(last, on="subject", how="left", maintain_order="left")["key"].fill_null(-1)
+
+
+def _allowed(keys: pl.Series, basis: str) -> pl.Series:
+    states = keys % len(STATES)
+    given = (keys >= 0) & (states == GIVEN)
+    return given if basis == CONSENT else given | (keys < 0) | (states == CLEARED)
 
 
 def _numbered(receipts: pl.DataFrame) -> pl.DataFrame:

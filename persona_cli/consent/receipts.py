@@ -22,9 +22,12 @@ from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.workspace import artifacts, tables
 from persona_cli.workspace.home import Home
 
-State = Literal["given", "paused", "withdrawn", "objected"]
+State = Literal["given", "cleared", "paused", "withdrawn", "objected"]
 STATES: tuple[State, ...] = get_args(State)
-"""From the one that permits most; of two words said at the same time the later in this list wins."""
+"""From the one that permits most; of two words said at the same time the later in this list wins.
+
+`cleared` takes back what was said before, as if nothing had been: who ends an objection has not given consent.
+"""
 NAME = "consents"
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(

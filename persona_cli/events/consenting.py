@@ -24,7 +24,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from persona_cli.consent.gate import GIVEN, OBJECTED, WITHDRAWN, Gate
+from persona_cli.consent.gate import CLEARED, GIVEN, OBJECTED, WITHDRAWN, Gate
 from persona_cli.consent.purposes import CONSENT, COVERING, PURPOSES
 from persona_cli.consent.receipts import STATES, append_words, proof_of
 from persona_cli.consent.signals import MAYBE_SIGNAL, opts_out, said
@@ -35,7 +35,7 @@ from persona_cli.events.schema import Kind
 from persona_cli.workspace.home import Home
 
 Keys = npt.NDArray[np.int64]
-"""(n, 4): of each purpose the last word as µs x 4 + state, -1 where there is none."""
+"""(n, 4): of each purpose the last word as µs x 5 + state, -1 where there is none."""
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
 FROM_EVENT, FROM_BROWSER = "event", "browser signal (GPC)"
@@ -114,7 +114,7 @@ class Consenting:
         before, after = held % _STATES, now % _STATES
         needed = np.array([self._bases.get(purpose) == CONSENT for purpose in COVERING] + [False])
         # A grant that changes nothing is no receipt: every event of everybody carries it.
-        changes = (held < 0) & needed | (held >= 0) & (before != GIVEN)
+        changes = ((held < 0) | (before != GIVEN)) & needed | (held >= 0) & (before > CLEARED)
         new = (now > held) & ((after != GIVEN) | changes)
         out = np.array([id in self._signalled for id in speakers])
         fresh = out & (after[:, :_N] == OBJECTED).all(1) & ~((held >= 0) & (before == OBJECTED))[:, :_N].all(1)
@@ -226,8 +226,9 @@ class Consenting:
         for place, purpose in enumerate(COVERING):
             basis, last = self._bases[purpose], keys[:, place]
             if basis is not None:
-                given = (last >= 0) & (last % _STATES == GIVEN)
-                covered |= given if basis == CONSENT else given | (last < 0)
+                state = last % _STATES
+                given = (last >= 0) & (state == GIVEN)
+                covered |= given if basis == CONSENT else given | (last < 0) | (state == CLEARED)
         return covered
 
     def _places(self, names: Sequence[str]) -> list[int]:

@@ -69,6 +69,17 @@ def test_on_any_other_basis_one_may_refuse(elsewhere: Path, state: str) -> None:
     assert gate.collects(ids("a"), ids(None)).to_list() == [True], "the other purposes still cover the person"
 
 
+def test_a_word_taken_back_is_as_if_nothing_had_been_said(elsewhere: Path) -> None:
+    home = workspace(Path("w"), personalization="consent")
+    record(home, ["a"], COVERING, "objected", at=T0)
+    record(home, ["a"], COVERING, "cleared", at=T0 + timedelta(minutes=1))
+    gate = Gate.of(home)
+    assert [gate.permits(purpose, ids("a")).item() for purpose in COVERING] == [False, True, True]
+    assert gate.collects(ids("a"), ids(None)).item()
+    assert not Gate.of(home, T0).collects(ids("a"), ids(None)).item()
+    assert Gate.of(workspace(Path("v"))).trivial
+
+
 def test_what_was_said_earlier_does_not_count_however_late_it_comes(elsewhere: Path) -> None:
     home = workspace(Path("w"))
     say(home, "a", "analytics", "withdrawn", 5)
