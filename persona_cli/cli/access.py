@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from persona_cli.cli.common import (
     JsonOption,
+    RecipientOption,
     WaitOption,
     YesOption,
     command,
@@ -22,7 +24,39 @@ from persona_cli.cli.common import (
 
 def register(privacy: typer.Typer) -> None:
     """Join the group `privacy`."""
+    command(privacy, access)
     command(privacy, correct)
+
+
+def access(
+    user: Annotated[str, typer.Argument(metavar="USER", help="Any id of the person.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.zip", help="The archive; outside the workspace.")],
+    recipient: RecipientOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything that is held of one person to a ZIP for them: JSON, and a page to read.
+
+    In it are events in the form that ingest reads, profile and interests with what they mean, receipts, requests, what
+    they would be shown now and why, purposes and bases, recipients, periods and rights. Ids of other people are written
+    over. A request for access is noted and closed, or an open one of the person is. With --recipient it goes to another
+    service at the person's wish (portability).
+
+    Make sure first that it is the person who asks. Exit code 66 where nothing is held.
+
+    Examples:
+    persona privacy access u1 --out u1.zip
+    """
+    from persona_cli.privacy.api import Privacy
+
+    done = Privacy(locate_home()).access(user, out, recipient=recipient, words=invocation.words)
+    if as_json:
+        emit_json(vars(done))
+        return
+    ids = f"{len(done.ids)} ids" if len(done.ids) > 1 else "one id"
+    say(f"wrote {done.path} (mode 0600): {len(done.files)} files about a person of {ids}")
+    for place, rows in done.held.items():
+        say(f"  {place}: {rows:,}")
+    say(f"closed the request {done.request}; before it is handed over, make sure that it goes to this person")
 
 
 def correct(

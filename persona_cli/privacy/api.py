@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_cli.workspace import runs
@@ -11,6 +12,7 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.moments import moment_of
 
 if TYPE_CHECKING:
+    from persona_cli.privacy.access import Handed
     from persona_cli.privacy.correcting import Corrected
     from persona_cli.privacy.expiry import Expired
     from persona_cli.privacy.own_settings import Own
@@ -87,6 +89,15 @@ class Privacy:
             if paused is not None:
                 (own_settings.pause if paused else own_settings.resume)(self.home, user)
         return own_settings.own(self.home, user)
+
+    def access(self, user: str, out: str | Path, *, recipient: str | None = None, words: Sequence[str] = ()) -> Handed:
+        """Write everything that is held of a person to a ZIP for them; see `privacy.access`."""
+        from persona_cli.privacy.access import access
+
+        with runs.recording(self.home, words or ["privacy", "access"], [user, str(out)]) as run:
+            done = access(self.home, user, Path(out), recipient=recipient)
+            run.counts = {"request": done.request, "files": len(done.files), "rows": sum(done.held.values())}
+        return done
 
     def correct(
         self,

@@ -1,0 +1,160 @@
+"""Everything that is held of one person, as a ZIP for them (GDPR Art. 15 and 20): JSON for machines, a page to read.
+
+events.jsonl is in the form that `persona ingest` reads, so another system, or this one after an erasure, can take it
+in. Equal contents give equal bytes: nothing in the archive depends on when it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from persona_cli.consent.receipts import receipts
+from persona_cli.consent.subjects import subjects
+from persona_cli.consent.suppression import NAME as SUPPRESSED
+from persona_cli.errors import MissingInput, UsageError
+from persona_cli.privacy import access_page, explaining, holdings, recipients
+from persona_cli.privacy.needles import Needles
+from persona_cli.privacy.places import held
+from persona_cli.privacy.requests import Request, begin_request, close_request, requests_of
+from persona_cli.privacy.strangers import Strangers
+from persona_cli.profiles.identity import persons
+from persona_cli.workspace import artifacts, tables
+from persona_cli.workspace.home import Home
+
+HANDED_OVER = "handed over by persona privacy access"
+NOTHING = "nothing is held"
+PAGE, MANIFEST = "index.html", "manifest.json"
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the time of every entry: that of making it would change the bytes
+_MODE = 0o100600 << 16
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What was handed over."""
+
+    request: str
+    path: Path
+    sha256: str
+    """Of the archive."""
+    ids: tuple[str, ...]
+    files: Mapping[str, int]
+    """Bytes by name."""
+    held: Mapping[str, int]
+    """Rows (of texts and reports: files) by place in the workspace."""
+
+
+def access(home: Home, user: str, out: Path, *, recipient: str | None = None) -> Handed:
+    """Write the archive of the person behind an id to `out` (mode 0600), and note the request that it answers.
+
+    An open request of this person is taken up. With `recipient` it goes to somebody else at the person's wish
+    (portability), and is registered. Raises MissingInput where nothing is held, UsageError for a place in the
+    workspace.
+    """
+    out = out.expanduser().absolute()
+    if out.resolve().is_relative_to(home.root.resolve()):
+        raise UsageError(f"{out} is in the workspace, where an erasure would find it", "--out in another folder")
+    kind = "portability" if recipient else "access"
+    if recipient is not None:
+        recipients.named(recipient)
+    who = persons(home)
+    ids = who.ids_of(who.of(pl.Series([user], dtype=pl.String))).to_list()
+    where = {place: n for place, n in held(home, Needles(frozenset(ids))).items() if n}
+    noted = [one for one in requests_of(home, ids) if not _own(one)]
+    said = receipts(home, ids)
+    if not where and (not (noted or said) or _erased(home, ids)):
+        raise _nothing(home, user, ids)
+    request = begin_request(home, kind, ids)
+    files = contents(home, user, ids, where, noted)
+    with artifacts.replace_file(out) as beside:
+        if out.exists():
+            out.chmod(0o600)
+        beside.chmod(0o600)
+        _write(beside, files)
+        digest = artifacts.file_digest(beside)
+        if recipient is not None:
+            recipients.register(home, recipient, "everything of one person", digest, ids="user_ids")
+    close_request(home, request, HANDED_OVER)
+    sizes = {name: len(content) for name, content in files.items()}
+    return Handed(request, out, digest, tuple(ids), sizes, where)
+
+
+def contents(home: Home, user: str, ids: list[str], where: Mapping[str, int], noted: list[Request]) -> dict[str, bytes]:
+    """The files of the archive by name."""
+    person = persons(home).of(pl.Series([user], dtype=pl.String))[0]
+    events = holdings.events(home, ids)
+    found: dict[str, Any] = {
+        "profile.json": holdings.profile(home, user),
+        "history.json": holdings.history(home, person),
+        "attributes.json": holdings.attributes(home, ids),
+        "consents.json": holdings.consents(home, ids),
+        "requests.json": [holdings.request(one) for one in noted],
+        "rejected.json": holdings.rejected(home, ids),
+        "other_tables.json": holdings.others(home, ids),
+        "recommendations.json": explaining.recommendations(home, person),
+        "information.json": explaining.information(home, ids, person, where),
+    }
+    strangers = Strangers(home, ids, [events, found])
+    lines = [holdings.line(event, strangers) for event in events]
+    rejected = [{**one, "line": strangers.hidden_line(one["line"])} for one in found.pop("rejected.json")]
+    documents = {name: strangers.hidden(document) for name, document in found.items()}
+    documents["rejected.json"] = [{**strangers.hidden(one), "line": one["line"]} for one in rejected]
+    files = {name: _json(document) for name, document in sorted(documents.items())}
+    files["events.jsonl"] = "".join(f"{line}\n" for line in lines).encode()
+    shown = [strangers.hidden(event) for event in events]
+    files[PAGE] = access_page.page(ids, shown, documents, sorted([*files, MANIFEST])).encode()
+    stated = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in sorted(files.items())
+    }
+    files[MANIFEST] = _json({"about": ids, "files": stated})
+    return files
+
+
+def _own(one: Request) -> bool:
+    """Whether a request is one that this command noted by itself and answered: the next archive is the same without."""
+    return one.kind in ("access", "portability") and one.channel == "cli" and one.outcome == HANDED_OVER
+
+
+def _erased(home: Home, ids: list[str]) -> str | None:
+    """When these ids were erased, if they were: a day and the request."""
+    table = tables.open_table(home, SUPPRESSED)
+    if table is None:
+        return None
+    whose = subjects(home, pl.Series(ids, dtype=pl.String)).implode()
+    rows = table.scan().filter(pl.col("subject").is_in(whose)).sort("at").collect().to_dicts()
+    return f"{rows[0]['at']:%Y-%m-%d} ({rows[0]['request']})" if rows else None
+
+
+def _nothing(home: Home, user: str, ids: list[str]) -> MissingInput:
+    erased = _erased(home, ids)
+    if erased is None:
+        return MissingInput(
+            f"nothing is held of {user!r}",
+            "an id of theirs that you have elsewhere, or note the request: persona privacy requests add access USER",
+        )
+    request = begin_request(home, "access", ids)
+    close_request(home, request, NOTHING)
+    return MissingInput(
+        f"nothing is held of {user!r}: they were erased on {erased}; what is left is a digest that keeps old files "
+        f"from bringing them back. This request is noted as {request}"
+    )
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, ensure_ascii=False, indent=2, default=holdings.plain) + "\n").encode()
+
+
+def _write(path: Path, files: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name in sorted(files, key=lambda name: (name != PAGE, name)):
+            entry = zipfile.ZipInfo(name, _EARLIEST)
+            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, _MODE
+            archive.writestr(entry, files[name])

@@ -1,0 +1,213 @@
+"""The page of an access archive: what is held of somebody, in words for them; the files beside it have everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from persona_cli.reports import pages
+from persona_cli.reports.pages import Html, Section
+
+_LATEST, _MOST = 100, 50
+_FILES = {
+    "index.html": "this page",
+    "events.jsonl": "everything that was recorded of you, one line an event, in a form that other systems can read",
+    "profile.json": "what was worked out from it, each with what it means",
+    "history.json": "what you did with each item by day, and the interest that is left of it",
+    "attributes.json": "what we know of you as a customer, and which of your ids belong together",
+    "consents.json": "what you allowed and refused",
+    "requests.json": "what you asked us for",
+    "rejected.json": "lines about you that could not be read",
+    "other_tables.json": "decisions, tests and measurements that you are in",
+    "recommendations.json": "what you would be shown now, and why",
+    "information.json": "what your data is used for, on what basis, by whom, and for how long",
+    "manifest.json": "the names of these files with a fingerprint of each",
+}
+Doc = Mapping[str, Any]
+
+
+def page(ids: Sequence[str], events: Sequence[Doc], documents: Mapping[str, Any], files: Sequence[str]) -> str:
+    """The whole page; `documents` are the JSON files by name, without ids of others."""
+    information, recommended = documents["information.json"], documents["recommendations.json"]
+    top = [
+        pages.paragraph(f"This is everything that is held under {_listed(ids)}.", "lead"),
+        pages.paragraph(_who(information["controller"]), "note"),
+    ]
+    if not events:
+        top.append(pages.paragraph("No event of yours is stored: nothing that you did is recorded here."))
+    sections = [
+        Section("What your data is used for", _purposes(information)),
+        Section("What was recorded", _events(events, information)),
+        Section("What was worked out from it", _profile(documents["profile.json"])),
+        Section("Your interests", _interests(documents["history.json"])),
+        Section("What you would be shown now, and why", _recommended(recommended)),
+        Section("What we know of you as a customer", _attributes(documents["attributes.json"])),
+        Section("What you allowed and refused", _consents(documents["consents.json"])),
+        Section("What you asked us for", _requests(documents["requests.json"])),
+        Section("Lines that could not be read", _rejected(documents["rejected.json"])),
+        Section("Decisions, tests and measurements", _others(documents["other_tables.json"])),
+        Section("Who was given data, and how long it is kept", _others_and_time(information)),
+        Section("Your rights", _rights(information)),
+        Section("The files beside this page", [pages.definitions((name, _FILES.get(name, "")) for name in files)]),
+    ]
+    return pages.page("Your data", top, sections)
+
+
+def _who(controller: Doc) -> str:
+    said = [f"Responsible: {controller['name']}." if "name" in controller else ""]
+    said += [f"You reach us at: {controller['contact']}." if "contact" in controller else ""]
+    said += [f"Data protection officer: {controller['dpo']}." if controller.get("dpo", "none") != "none" else ""]
+    return " ".join(one for one in said if one)
+
+
+def _purposes(information: Doc) -> list[Html]:
+    found = []
+    for one in information["purposes"]:
+        used = "Your data is used for this." if one["used"] else "Your data is not used for this."
+        law = f" ({one['article']})" if one["article"] else ""
+        said = f" You said: {one['you_said']}." if one["you_said"] else ""
+        found.append((one["purpose"].replace("_", " "), f"{one['what']} Basis: {one['basis']}{law}. {used}{said}"))
+    return [pages.definitions(found)]
+
+
+def _events(events: Sequence[Doc], information: Doc) -> list[Html]:
+    if not events:
+        return []
+    counts = Counter(event["event_type"] for event in events)
+    kinds = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    spans = f"{len(events):,} events from {events[0]['timestamp'][:10]} to {events[-1]['timestamp'][:10]}."
+    latest = [
+        [
+            event["timestamp"][:16].replace("T", " "),
+            event["event_type"],
+            event.get("item_id") or event.get("target") or event.get("query") or "",
+            _shown(event.get("value")),
+            event["event_id"],
+        ]
+        for event in reversed(events[-_LATEST:])
+    ]
+    named = "Latest events" if len(events) > _LATEST else "Events"
+    sources = [[one["source"], one["taken_in"], f"{one['events']:,}"] for one in information["sources"]]
+    return [
+        pages.paragraph(spans),
+        pages.table(["kind", "events"], [[kind, f"{n:,}"] for kind, n in kinds]),
+        pages.table(["where it came from", "first taken in", "events"], sources, words=2),
+        pages.details(
+            f"{named} (all are in events.jsonl)",
+            [pages.table(["when (UTC)", "kind", "about", "value", "id"], latest, words=5)],
+        ),
+    ]
+
+
+def _profile(profile: Doc | None) -> list[Html]:
+    if profile is None:
+        return []
+    rows = [(one["name"], _shown(one["value"]), one["means"]) for one in profile["values"]]
+    simple = [row for row in rows if row[1] and len(row[1]) <= 80]
+    return [
+        pages.paragraph("Figures are worked out by a computer from what was recorded. Lists are in profile.json."),
+        pages.table(["name", "value", "what it means"], simple, words=3),
+    ]
+
+
+def _interests(history: Doc) -> list[Html]:
+    rows = [
+        [one["title"] or one["item_id"], one["category"] or "", f"{one['faded']:.2f}"]
+        for one in history["interests"][:_MOST]
+        if one["faded"]
+    ]
+    note = "What an action says of an interest fades with time; below 0 it speaks against the item."
+    return (
+        [pages.paragraph(note, "note"), pages.table(["item", "category", "left by now"], rows, words=2)] if rows else []
+    )
+
+
+def _recommended(recommended: Doc) -> list[Html]:
+    if recommended["model"] is None:
+        return [pages.paragraph(f"There is no list for you: {recommended['why_none']}.")]
+    held = "You were drawn by lot to get the list that is the same for everybody." if recommended["held_out"] else ""
+    rows = [[one["title"] or one["item_id"], "; ".join(one["why"])] for one in recommended["items"]]
+    return [
+        *(pages.paragraph(text) for text in (*recommended["logic"], held) if text),
+        pages.paragraph("It looks at: " + "; ".join(recommended["looks_at"]) + "."),
+        pages.table(["item", "why"], rows, words=2),
+        pages.paragraph(
+            f"Made by {recommended['rests_on']} in {recommended['model']}. {recommended['meaning']}", "note"
+        ),
+    ]
+
+
+def _attributes(attributes: Doc) -> list[Html]:
+    found: list[Html] = []
+    for row in attributes["users"]:
+        found.append(pages.definitions((name, _shown(value)) for name, value in row.items() if value is not None))
+    for row in attributes["accounts"]:
+        found.append(pages.paragraph("The account:"))
+        found.append(pages.definitions((name, _shown(value)) for name, value in row.items() if value is not None))
+    links = [[one["anon_id"], one["user_id"], one["at"][:16].replace("T", " ")] for one in attributes["links"]]
+    return [*found, pages.table(["this id", "was identified as", "when (UTC)"], links, words=3)]
+
+
+def _consents(consents: Sequence[Doc]) -> list[Html]:
+    rows = [[one["at"][:16].replace("T", " "), one["purpose"], one["state"], one["notice"] or ""] for one in consents]
+    return [pages.table(["when (UTC)", "what for", "you", "notice"], rows, words=4)]
+
+
+def _requests(requests: Sequence[Doc]) -> list[Html]:
+    rows = [
+        [one["received"][:10], one["kind"], one["due"], (one["closed"] or "")[:10], one["outcome"] or ""]
+        for one in requests
+    ]
+    return [pages.table(["received", "kind", "due", "closed", "outcome"], rows, words=5)]
+
+
+def _rejected(rejected: Sequence[Doc]) -> list[Html]:
+    rows = [[one["rejected_at"][:10], one["reason"], one["line"][:300]] for one in rejected[:_MOST]]
+    return [pages.table(["when", "why", "line"], rows, words=3)]
+
+
+def _others(others: Mapping[str, Sequence[Doc]]) -> list[Html]:
+    return [pages.table(["kept in", "rows"], [[name, f"{len(rows):,}"] for name, rows in others.items()])]
+
+
+def _others_and_time(information: Doc) -> list[Html]:
+    given = [[one["recipient"], "; ".join(one["received"])] for one in information["recipients"]]
+    given += [[one, "works with the data for us"] for one in information["processors"] if one != "none"]
+    note = "Whether your own data was among an export cannot be told from the list of exports."
+    return [
+        *([pages.table(["who", "what"], given, words=2), pages.paragraph(note, "note")] if given else []),
+        *([] if given else [pages.paragraph("No export to anybody else is noted.")]),
+        pages.table(["what", "kept"], [[one["what"], one["kept"]] for one in information["retention"]], words=2),
+    ]
+
+
+def _rights(information: Doc) -> list[Html]:
+    when = "within 45 days" if information["regime"] == "ccpa" else "within a month"
+    contact, authority = (information["controller"].get(name) for name in ("contact", "authority"))
+    return [
+        pages.definitions((one["right"], one["how"]) for one in information["rights"]),
+        pages.paragraph(f"You get an answer {when}{f'; write to: {contact}' if contact else ''}."),
+        pages.paragraph(f"Supervisory authority: {authority}.") if authority else Html(""),
+    ]
+
+
+def _shown(value: Any) -> str:
+    """A value in few words; "" for nothing, and for what is too nested for a table."""
+    if value is None or value == [] or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        inside = [f"{name}: {_shown(one)}" for name, one in value.items() if _shown(one)]
+        return ", ".join(inside)
+    if isinstance(value, list):
+        return "" if any(isinstance(one, Mapping | list) for one in value) else ", ".join(_shown(one) for one in value)
+    return str(value)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:5])
+    return f"{shown} and {len(ids) - 5} more ids" if len(ids) > 5 else f"the id{'s' if len(ids) > 1 else ''} {shown}"
