@@ -23,6 +23,7 @@ from persona_cli.events.schema import Kind, judged_schema
 from persona_cli.workspace.data_declarations import DROP, EVERYTHING, OPTIONAL
 from persona_cli.workspace.settings import Settings
 
+_KEYS_KNOWN = 10_000
 MICROSECONDS = {"minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 Path = tuple[str, ...]
 Records = list[dict[str, Any]]
@@ -230,11 +231,10 @@ def _with_props(rows: pa.Table, allowed: Sequence[str], held: int, removed: Coun
         removed["props"] += held
         return _with(rows, "props", pa.nulls(rows.num_rows, pa.string()))
     # Which texts differ is not asked: in most logs nearly all do.
-    column = rows["props"].combine_chunks()
-    left, changed = [], 0
-    for text in column.to_pylist():
-        kept = None if text is None else allowed_props(text, allowed)
-        changed += kept != text
+    allowed_keys, left, changed = AllowedKeys(allowed), [], 0
+    for text in rows["props"].to_pylist():
+        kept = None if text is None else allowed_keys.of(text)
+        changed += kept is not text
         left.append(kept)
     if not changed:
         return rows
@@ -242,35 +242,56 @@ def _with_props(rows: pa.Table, allowed: Sequence[str], held: int, removed: Coun
     return _with(rows, "props", pa.array(left, pa.string()))
 
 
-def allowed_props(text: str, allowed: Sequence[str]) -> str | None:
-    """The JSON text of an object with the keys at `allowed` paths, values as they are written; None: no key is left.
+class AllowedKeys:
+    """Takes from JSON texts of objects the keys that are not allowed; values stay as they are written.
 
-    A path names a key with all that is below it; what is below a key is reached by a dot, also through lists.
+    An allowed path names a key with all that is below it; what is below a key is reached by a dot, also through lists.
     """
-    kept, all_of_it = _object_of(text.encode(), allowed, "")
-    return text if all_of_it else kept
 
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._allowed = tuple(allowed)
+        # Path above → key → how the key is written if it is kept, and whether only what is below it is looked at.
+        self._known: dict[str, dict[str, tuple[str, bool]]] = {}
 
-def _object_of(raw: bytes | msgspec.Raw, allowed: Sequence[str], above: str) -> tuple[str | None, bool]:
-    """(JSON text with the allowed keys, None if there are none; whether that is all of it)."""
-    left, whole = [], True
-    for key, value in _object.decode(raw).items():
+    def of(self, text: str) -> str | None:
+        """The text with the allowed keys: the very same where these are all, None where none is there."""
+        kept, whole = self._object(text.encode(), "")
+        return text if whole else kept
+
+    def _object(self, raw: bytes | msgspec.Raw, above: str) -> tuple[str | None, bool]:
+        """(JSON text with the allowed keys, None if there are none; whether that is all of it)."""
+        known = self._known.setdefault(above, {})
+        left, whole = [], True
+        for key, value in _object.decode(raw).items():
+            if (said := known.get(key)) is None:
+                said = self._judged(key, above, known)
+            written, deeper = said
+            if not written:
+                whole = False
+            elif deeper:
+                inner = self._below(value, f"{above}{key}.")
+                held = str(value, "utf-8")
+                whole = whole and inner == held
+                if inner is not None:
+                    left.append(written + inner)
+            else:
+                left.append(written + str(value, "utf-8"))
+        return "{" + ",".join(left) + "}" if left else None, whole
+
+    def _judged(self, key: str, above: str, known: dict[str, tuple[str, bool]]) -> tuple[str, bool]:
         path = above + key
-        if any(path == one or path.startswith(one + ".") for one in allowed):
-            left.append(f"{json_text(key)}:{bytes(value).decode()}")
-            continue
-        inner = _below(value, allowed, path + ".") if any(one.startswith(path + ".") for one in allowed) else None
-        whole = whole and inner == bytes(value).decode()
-        if inner is not None:
-            left.append(f"{json_text(key)}:{inner}")
-    return "{" + ",".join(left) + "}" if left else None, whole
+        all_below = any(path == one or path.startswith(one + ".") for one in self._allowed)
+        deeper = not all_below and any(one.startswith(path + ".") for one in self._allowed)
+        said = (f"{json_text(key)}:" if all_below or deeper else "", deeper)
+        if len(known) < _KEYS_KNOWN:  # keys may be data, and without end
+            known[key] = said
+        return said
 
-
-def _below(value: msgspec.Raw, allowed: Sequence[str], above: str) -> str | None:
-    begin = bytes(value)[:1]
-    if begin == b"{":
-        return _object_of(value, allowed, above)[0]
-    if begin != b"[":
-        return None
-    parts = [part for one in _list.decode(value) if (part := _below(one, allowed, above)) is not None]
-    return "[" + ",".join(parts) + "]" if parts else None
+    def _below(self, value: msgspec.Raw, above: str) -> str | None:
+        begin = bytes(memoryview(value)[:1])
+        if begin == b"{":
+            return self._object(value, above)[0]
+        if begin != b"[":
+            return None
+        parts = [part for one in _list.decode(value) if (part := self._below(one, above)) is not None]
+        return "[" + ",".join(parts) + "]" if parts else None

@@ -19,8 +19,8 @@ from persona_cli.api import Workspace
 from persona_cli.errors import BadSettings
 from persona_cli.events.batch import rows_schema
 from persona_cli.events.collecting import (
+    AllowedKeys,
     Collect,
-    allowed_props,
     collect,
     collect_records,
     device,
@@ -118,7 +118,7 @@ def test_keys_of_props(allowed: list[str], left: Any) -> None:
             "a.b": 1,
         }
     )
-    kept = allowed_props(text, allowed)
+    kept = AllowedKeys(allowed).of(text)
     assert (None if kept is None else json.loads(kept)) == left
 
 
@@ -163,7 +163,7 @@ def _left_of_list(values: list[Any], allowed: list[str], above: str) -> list[Any
 )
 @settings(max_examples=200, deadline=None)
 def test_keys_of_any_props_are_those_of_the_plain_definition(props: dict[str, Any], allowed: list[str]) -> None:
-    kept = allowed_props(json_text(props), allowed)
+    kept = AllowedKeys(allowed).of(json_text(props))
     assert (json.loads(kept) if kept else {}) == _left(props, allowed)
 
 
