@@ -63,6 +63,10 @@ class Persons:
     def resolved(self, id: pl.Expr) -> pl.Expr:
         return id.replace(self.ids, self.persons) if len(self.ids) else id
 
+    def folded(self, events: pl.LazyFrame) -> pl.LazyFrame:
+        """Those of the stored events that are folded: all of them."""
+        return events
+
     def of(self, ids: pl.Series) -> pl.Series:
         """The person behind each id (n,)."""
         return ids.to_frame("id").select(self.resolved(pl.col("id"))).to_series().alias(ids.name)

@@ -67,7 +67,9 @@ class _Plan:
     added: tuple[File, ...] = ()
     removed: tuple[File, ...] = ()
     again: pl.Series = field(default_factory=lambda: NOBODY.persons)
-    """Persons who gained or lost an id: user_id, sorted."""
+    """Persons who gained or lost an id, or their standing: user_id, sorted."""
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """What the table's last commit said of itself."""
 
     def before(self, now: Sequence[File]) -> list[File]:
         """The files of events that the table follows from, by those of now."""
@@ -128,9 +130,10 @@ def behind(home: Home) -> str | None:
     events = tables.open_table(home, "events")
     if events is None:
         return None
+    standing = Standing.of(home)
     for name, digest in ((histories.NAME, _history_digest), (folding.NAME, _profiles_digest)):
-        table = tables.open_table(home, name)
-        plan = _plan(events, table, digest(home.settings), "settings changed") if table else _Plan("rebuilt", _FIRST)
+        table, rules = tables.open_table(home, name), (digest(home.settings), "settings changed", standing)
+        plan = _plan(events, table, *rules) if table else _Plan("rebuilt", _FIRST)
         if plan.mode != "unchanged":
             return plan.reason
     return None
@@ -148,20 +151,20 @@ def _profiles_digest(settings: Settings) -> str:
     return f"{hashlib.sha256(own.encode()).hexdigest()}/{settings.whole('profiles.buckets')}"
 
 
-def _history_state(home: Home, events: Table) -> dict[str, str]:
-    return _state(events, _history_digest(home.settings))
+def _history_state(home: Home, events: Table, who: Folded) -> dict[str, str]:
+    return _state(events, _history_digest(home.settings), who)
 
 
-def _profiles_state(home: Home, events: Table) -> dict[str, str]:
-    return _state(events, _profiles_digest(home.settings))
+def _profiles_state(home: Home, events: Table, who: Folded) -> dict[str, str]:
+    return _state(events, _profiles_digest(home.settings), who)
 
 
-def _state(events: Table, digest: str) -> dict[str, str]:
-    """What a commit says of itself: the events it follows from, and the rules."""
-    return {"events_table": events.id, "events_version": str(events.version), "digest": digest}
+def _state(events: Table, digest: str, who: Folded) -> dict[str, str]:
+    """What a commit says of itself: the events it follows from, the rules, and who is folded."""
+    return {"events_table": events.id, "events_version": str(events.version), "digest": digest, **who.said}
 
 
-def _plan(events: Table, table: Table, digest: str, when_changed: str) -> _Plan:
+def _plan(events: Table, table: Table, digest: str, when_changed: str, standing: Standing) -> _Plan:
     said: dict[str, Any] = table.metadata
     if "events_version" not in said:
         return _Plan("rebuilt", _FIRST if not table.files else "it is not known from which events the table was built")
@@ -169,20 +172,24 @@ def _plan(events: Table, table: Table, digest: str, when_changed: str) -> _Plan:
         return _Plan("rebuilt", when_changed)
     if said.get("events_table") != events.id:
         return _Plan("rebuilt", "the events table is another one")
-    since = int(said["events_version"])
+    if reason := standing.unknown(said):
+        return _Plan("rebuilt", reason)
+    since, changed = int(said["events_version"]), standing.changed(said)
     if since == events.version:
-        return _Plan("unchanged", "no new events")
+        return _Plan("incremental", CHANGED, said=said) if changed else _Plan("unchanged", "no new events")
     changes = events.changes(since)
     if changes is None:
         return _Plan("rebuilt", "the log of the events no longer reaches back to the last build")
     added, removed = changes
     if not all((events.root / file.path).exists() for file in removed):
         return _Plan("rebuilt", "files that events were removed from are gone")
-    return _Plan("incremental", f"{len(added)} files of events added, {len(removed)} removed", (*added,), (*removed,))
+    files = f"{len(added)} files of events added, {len(removed)} removed"
+    reason = f"{files}; {CHANGED}" if changed else files
+    return _Plan("incremental", reason, (*added,), (*removed,), said=said)
 
 
 def _carry_out(
-    home: Home, events: Table, history: Table, profiles: Table, first: _Plan, second: _Plan, who: Persons
+    home: Home, events: Table, history: Table, profiles: Table, first: _Plan, second: _Plan, who: Folded
 ) -> Synced:
     modes = {first.mode, second.mode}
     mode: Mode = "rebuilt" if "rebuilt" in modes else "incremental" if "incremental" in modes else "unchanged"
@@ -204,7 +211,7 @@ def _carry_out(
     return Synced(mode, reason, users, sum(file.rows for file in (*plan.added, *plan.removed)))
 
 
-def _rebuild(home: Home, events: Table, who: Persons, history: Table | None, profiles: Table | None) -> int:
+def _rebuild(home: Home, events: Table, who: Folded, history: Table | None, profiles: Table | None) -> int:
     """Fold all events into the tables given; answers the number of users."""
     columns = dict.fromkeys((*(HISTORY_COLUMNS if history else ()), *(folding.FOLDED if profiles else ())))
     with (
@@ -224,13 +231,13 @@ def _rebuild(home: Home, events: Table, who: Persons, history: Table | None, pro
         users = sum(_in_threads(home, build, shared))
     # From here on the files may be part of a table, so nothing deletes them any more.
     if history is not None:
-        history.commit(history_files, history.files, metadata=_history_state(home, events))
+        history.commit(history_files, history.files, metadata=_history_state(home, events, who))
     if profiles is not None:
-        profiles.commit(profile_files, profiles.files, metadata=_profiles_state(home, events))
+        profiles.commit(profile_files, profiles.files, metadata=_profiles_state(home, events, who))
     return users
 
 
-def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, who: Persons) -> None:
+def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, who: Folded) -> None:
     """Append the partial folds of added files, and the negative ones of removed files, to the buckets they touch.
 
     What is there of persons folded again is taken back, and all their events are added.
@@ -271,7 +278,7 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, who:
             return rows.height
 
         _in_threads(home, append, _with_empty(shared, again_in))
-    history.commit(add, remove, metadata=_history_state(home, events))
+    history.commit(add, remove, metadata=_history_state(home, events, who))
 
 
 def _with_empty(shared: list[tuple[int, Load]], buckets: pl.Series) -> list[tuple[int, Load]]:
@@ -280,7 +287,7 @@ def _with_empty(shared: list[tuple[int, Load]], buckets: pl.Series) -> list[tupl
     return [*shared, *((bucket, _nothing) for bucket in buckets.unique().sort() if bucket not in loads)]
 
 
-def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan, who: Persons) -> int:
+def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan, who: Folded) -> int:
     """Append the partial folds of new events to the buckets they touch; answers the number of users that changed.
 
     Users of events that are gone are folded again from all their events, and their buckets written anew.
@@ -307,7 +314,7 @@ def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan, wh
             return rows["user_id"].append(gone).n_unique()
 
         users = sum(_in_threads(home, append, _with_empty(shared, gone_from)))
-    profiles.commit(add, remove, metadata=_profiles_state(home, events))
+    profiles.commit(add, remove, metadata=_profiles_state(home, events, who))
     return users
 
 
@@ -337,7 +344,8 @@ def _nothing() -> Coded:
 
 
 def keyed(events: pl.LazyFrame, who: Persons, *columns: str) -> pl.LazyFrame:
-    """Events with the person as user_id, session numbers, and other columns as they are."""
+    """Events that are folded, with the person as user_id, session numbers, and other columns as they are."""
+    events = who.folded(events)
     special = {"user_id": who.key(), "session_id": folding.session_number()}
     if set(columns) & set(explicit.derived()):
         special |= explicit.derived() if explicit.any_explicit(events) else explicit.nothing()
