@@ -6,7 +6,6 @@ from persona_cli.privacy.data_terms import Column as C
 from persona_cli.privacy.data_terms import Store
 
 _TRAINED = "computed by persona train from history"
-_MANIFEST = {"*": C("bookkeeping", "parameters, counts, and sha256 of each file")}
 _RECORDED = "every command, of itself"
 
 MODELS: tuple[Store, ...] = (
@@ -40,8 +39,8 @@ MODELS: tuple[Store, ...] = (
         "models",
         "models",
         {
-            "device": C("aggregate", "kind of device"),
-            "country": C("aggregate", "country"),
+            "device": C("parameter", "kind of device"),
+            "country": C("parameter", "country"),
         },
     ),
     Store(
@@ -60,7 +59,7 @@ MODELS: tuple[Store, ...] = (
         ("model_training",),
         "models",
         "models",
-        {"*": C("aggregate", "numbers by item, by pair of items or by factor")},
+        {"*": C("parameter", "numbers by item, by pair of items or by factor")},
         open=True,
     ),
     Store(
@@ -70,7 +69,7 @@ MODELS: tuple[Store, ...] = (
         ("model_training",),
         "models",
         "models; model cards",
-        {"*": C("aggregate", "parameters, counts, mean figures of the comparison that chose it")},
+        {"*": C("parameter", "parameters, counts, mean figures of the comparison that chose it")},
         open=True,
     ),
     Store(
@@ -83,11 +82,11 @@ MODELS: tuple[Store, ...] = (
         {
             "kind": C("bookkeeping", "item or page"),
             "target": C("item", "which one"),
-            "events": C("aggregate", "events that it follows from"),
-            "users": C("aggregate", "users that these are of"),
-            "weights": C("aggregate", "parts of the mixture"),
-            "means": C("aggregate", "their means"),
-            "sds": C("aggregate", "their standard deviations"),
+            "events": C("parameter", "events that it follows from"),
+            "users": C("parameter", "users that these are of"),
+            "weights": C("parameter", "parts of the mixture"),
+            "means": C("parameter", "their means"),
+            "sds": C("parameter", "their standard deviations"),
         },
     ),
     Store(
@@ -97,7 +96,7 @@ MODELS: tuple[Store, ...] = (
         ("model_training",),
         "models",
         "profiles, models",
-        {"*": C("aggregate", "parameters of a mixture, counts of events by type")},
+        {"*": C("parameter", "parameters of a mixture, counts of events by type")},
         open=True,
     ),
 )
@@ -188,8 +187,40 @@ DUTIES: tuple[Store, ...] = (
         open=True,
     ),
     Store(
+        "privacy/pending/*.json",
+        "Erasures under way; gone when they are complete",
+        "persona privacy forget",
+        (),
+        "passing",
+        "persona privacy forget",
+        {"*": C("identifier", "ids to be erased, and how far it got")},
+        open=True,
+    ),
+    Store(
+        "privacy/erased/*.parquet",
+        "Digests of what was erased, so that it can be looked for later",
+        "persona privacy forget",
+        (),
+        "proof",
+        "persona privacy verify-erasure",
+        {
+            "kind": C("bookkeeping", "id of a person or of an event"),
+            "digest": C("proof", "keyed digest of it"),
+        },
+    ),
+    Store(
+        "privacy/certificates/*.json",
+        "What each erasure did: places, numbers of rows, digests of tables and models",
+        "persona privacy forget",
+        (),
+        "proof",
+        "people",
+        {"*": C("aggregate", "counts and digests; of people at most keyed digests")},
+        open=True,
+    ),
+    Store(
         "privacy/*",
-        "Certificates and states of erasures, manifests of pseudonymised workspaces",
+        "Manifests of pseudonymised workspaces and states of commands on privacy",
         "persona privacy",
         (),
         "proof",
@@ -267,7 +298,7 @@ WORK: tuple[Store, ...] = (
         "What a command is writing, or a killed one left: persona doctor removes it",
         _RECORDED,
         (),
-        "workspace",
+        "passing",
         "the command that writes it",
         {"*": C("free text", "whatever the finished file would hold")},
         open=True,
@@ -290,7 +321,12 @@ SETTINGS: dict[str, str] = {
     "survey": "questions to new users, and what their answers mean",
     "features": "features computed of every user",
     "segments": "groups of users",
-    "privacy": "bases, what is collected, how long it is kept, who is responsible",
+    "privacy.purposes": "what data is used for, and what allows it",
+    "privacy.collect": "what is stored at all, and how exactly",
+    "privacy.consent": "what counts as consent or its refusal",
+    "privacy.retention": "how long data is kept",
+    "privacy.regime": "by when requests of people are answered",
+    "privacy.controller": "who is responsible, and what these records say of it",
     "train.validation_users": "users that models are compared on",
     "train.keep": "how many versions of a model are kept",
 }

@@ -22,10 +22,13 @@ STORES: tuple[Store, ...] = (*TABLES, *FILES)
 """A file belongs to the first that holds it."""
 NEVER_STORED = ("user_agent", "ip")
 """Fields of events that are read at the door and thrown away."""
-QUASI: dict[str, tuple[str, ...]] = {
-    "users": ("country", "locale", "tz", "role", "account_id"),
-    "profiles": ("country", "locale", "tz", "device", "browser", "os"),
-}
+PASSING = ("runs/*.json", ".locks/*", "*.tmp-*", "privacy/records/*", "privacy/pending/*.json")
+"""Kinds of files that come and go with every command: taken to be there always."""
+QUASI: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("users", ("country", "locale", "tz", "role")),
+    ("users", ("country", "locale", "tz", "role", "account_id")),
+    ("profiles", ("country", "locale", "tz", "device", "browser", "os")),
+)
 """Columns by which somebody could be recognised who knows a user a little, without knowing what the user did."""
 
 
@@ -38,7 +41,7 @@ class Held:
     filled: dict[str, dict[str, float]] = field(default_factory=dict)
     """Table → column → share of the rows that have a value; of tables that are there and not empty."""
     kinds: frozenset[str] = frozenset()
-    """Places of the kinds of files that are there."""
+    """Places of the kinds of files that are there, those that come and go among them."""
     unknown: tuple[str, ...] = ()
     """Tables, columns (`table.column`) and files that the catalogue does not name, sorted."""
 
@@ -67,9 +70,11 @@ def inside(type_: pa.DataType) -> tuple[str, ...]:
     return tuple(one.name for one in type_) if pa.types.is_struct(type_) else ()
 
 
-def setting_of(key: str) -> str | None:
-    """What a setting decides about data of people; "" for nothing, None where nobody has said."""
-    return next((what for name, what in _classified() if key == name or key.startswith(f"{name}.")), None)
+def setting_of(key: str) -> tuple[str, str] | None:
+    """The entry of `SETTINGS` or `TECHNICAL` that a setting falls under, and what it decides about data of people; ""
+    for nothing, None where nobody has said.
+    """
+    return next(((name, what) for name, what in _classified() if key == name or key.startswith(f"{name}.")), None)
 
 
 def found(home: Home) -> Held:
@@ -86,7 +91,7 @@ def found(home: Home) -> Held:
         if rows[store.place]:
             nulls = table.scan().null_count().collect().row(0, named=True)
             filled[store.place] = {name: 1 - count / rows[store.place] for name, count in nulls.items()}
-    kinds = set()
+    kinds = set(PASSING)
     for path in _files(home):
         owner = store_of(path)
         if owner is None:

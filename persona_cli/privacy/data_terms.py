@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 
 Category = Literal[
     "identifier", "behaviour", "technical", "place", "free text", "opinion", "attribute", "learned", "proof",
-    "aggregate", "item", "bookkeeping",
+    "parameter", "aggregate", "item", "bookkeeping",
 ]  # fmt: skip
 CATEGORIES: dict[Category, tuple[str, str]] = {
-    "identifier": ("Identifiers", "yes, names a person, a device, an account or an act of theirs"),
+    "identifier": ("Identifiers", "yes, identifies"),
     "behaviour": ("What people did and when", "yes"),
     "technical": ("Device, browser and network", "yes"),
     "place": ("Country, region, language and time zone", "yes"),
@@ -21,12 +21,21 @@ CATEGORIES: dict[Category, tuple[str, str]] = {
     "attribute": ("Attributes of users and accounts", "yes"),
     "learned": ("What was derived about a person", "yes"),
     "proof": ("Keyed digests of ids", "yes, pseudonymous"),
-    "aggregate": ("Sums and parameters over people", "no single person's, but made of their data"),
+    "parameter": ("Parameters of models, made of what many people did", "yes, unless shown to be anonymous"),
+    "aggregate": ("Counts and means over people", "no single person's"),
     "item": ("Descriptions of items", "no"),
-    "bookkeeping": ("Bookkeeping", "no by itself; in the row of a person it belongs to them"),
+    "bookkeeping": ("Bookkeeping", "as the row is"),
 }
 """Category → its name in the record of processing, and whether a column of it is personal data."""
 PERSONAL: frozenset[str] = frozenset(CATEGORIES) - {"aggregate", "item", "bookkeeping"}
+
+
+_BY_READER: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("models", ("personalization", "model_training")),
+    ("profiles", ("personalization", "analytics")),
+    ("evaluation", ("analytics",)),
+    ("persona sql", ("analytics",)),
+)
 
 
 class Column(NamedTuple):
@@ -72,6 +81,14 @@ class Store:
         if self.is_table:
             return path.startswith(f"{self.place}/")
         return fnmatch.fnmatchcase(path, self.place)
+
+    def purposes_of(self, name: str) -> tuple[str, ...]:
+        """What a column is used for: by its own readers where it has some, else as the store is."""
+        read = self.columns[name].read
+        if not read:
+            return self.purposes
+        found = {purpose for reader, purposes in _BY_READER if reader in read for purpose in purposes}
+        return tuple(purpose for purpose in self.purposes if purpose in found)
 
     def column(self, name: str) -> Column | None:
         return self.columns.get(name) or (self.columns.get("*") if self.open else None)

@@ -20,6 +20,12 @@ CONTROLLER_SETTINGS: tuple[Setting, ...] = (
         "persona privacy records say of bases that are as shipped that nobody has decided on them yet.",
     ),
     Setting(
+        f"{_SECTION}.obligation",
+        "text",
+        "",
+        "Whether people must give their data, and what follows if they don't (Art. 13(2)(e)).",
+    ),
+    Setting(
         f"{_SECTION}.processors",
         "texts",
         (),

@@ -50,6 +50,7 @@ WRITERS = {
     "profiles/signal_fit.py": "derived/signals/*/targets.parquet",
     "evaluation/document.py": "evaluations/*/users.parquet",
     "cli/profiles.py": "an export",
+    "privacy/certificates.py": "privacy/erased/*.parquet",
     "privacy/per_user.py": "evaluations/*/users.parquet",
     "cli/output.py": "an export",
     "cli/explore.py": "an export",
@@ -137,7 +138,7 @@ def test_the_catalogue_uses_its_own_words() -> None:
         assert set(store.purposes) <= set(PURPOSES), store.place
         assert all(column.category in CATEGORIES and column.what for column in store.columns.values()), store.place
         assert ("*" in store.columns) == store.open, store.place
-    for place, columns in QUASI.items():
+    for place, columns in QUASI:
         assert set(columns) <= set(BY_PLACE[place].columns)
 
 

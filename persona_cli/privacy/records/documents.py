@@ -1,0 +1,227 @@
+"""The records as JSON documents: what each says, before anybody writes it down for people.
+
+    processing   record of processing activities (GDPR Art. 30)
+    data-map     every table and file, every column, what it is for
+    dpia         draft of an impact assessment (Art. 35(7)) with measured risks
+    retention    what is kept for how long
+    notice       what the people concerned are told (Art. 13, 14)
+    recipients   who was given data (Art. 19, 30(1)(d))
+    model-cards  what each model in use is, and what it tells of people
+
+Nothing in them depends on when or by whom they are made: the same workspace and settings give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from persona_cli.privacy.data_files import SETTINGS
+from persona_cli.privacy.data_map import NEVER_STORED, QUASI, STORES, Held, found, setting_of
+from persona_cli.privacy.data_terms import CATEGORIES, Store
+from persona_cli.privacy.records import facts
+from persona_cli.privacy.records.cards import cards
+from persona_cli.privacy.records.facts import TO_FILL, UNDECIDED
+from persona_cli.privacy.records.risks import risks
+from persona_cli.privacy.records.security import measures
+from persona_cli.privacy.records.uses import USES
+from persona_cli.workspace.declarations import BY_KEY
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.setting import checked
+
+Doc = dict[str, Any]
+NAMES = ("processing", "data-map", "dpia", "retention", "notice", "recipients", "model-cards")
+_DIGITS = 6
+_OBLIGATION = "whether people must give their data, and what follows if they don't (Art. 13(2)(e))"
+
+
+def documents(home: Home) -> dict[str, Doc]:
+    """Every record by name, `index` last, with JSON types alone; floats have six digits behind the point."""
+    held = found(home)
+    measured = risks(home)
+    made = cards(home, measured["co_occurrences"])
+    common = {
+        "controller": facts.controller(home),
+        "purposes": facts.purposes(home, held),
+        "retention": facts.retention(home, held),
+        "recipients": facts.recipients(home),
+        "processors": facts.listed(home, "privacy.controller.processors", "who works with the data for you, or none"),
+        "transfers": facts.listed(
+            home, "privacy.controller.transfers", "transfers outside the EEA with their safeguards, or none"
+        ),
+        "people": facts.people(home),
+        "categories": [{"category": name, "name": CATEGORIES[name][0]} for name in facts.categories_of(held)],  # type: ignore[index]
+    }
+    security = [one._asdict() for one in measures(home)]
+    own = facts.listed(home, "privacy.controller.measures", "measures beyond persona: disks, backups, access")
+    whole: dict[str, Doc] = {
+        "processing": {**common, "security": security, "measures": own, "requests": facts.asked(home)},
+        "data-map": {"stores": [_store(home, store, held) for store in STORES], **_data_map(home, held)},
+        "dpia": _dpia(common, measured, security, own, held, made),
+        "retention": {"retention": common["retention"]},
+        "notice": _notice(home, common, held),
+        "recipients": {"recipients": common["recipients"], "transfers": common["transfers"]},
+        "model-cards": {"models": made},
+    }
+    whole = {name: _plain(whole[name]) for name in NAMES}
+    return {**whole, "index": {"records": list(NAMES), "open_points": open_points(whole)}}
+
+
+def open_points(whole: Mapping[str, Doc]) -> list[str]:
+    """What only people can fill in or decide, each once, in the order in which it comes up; then what needs a look."""
+    texts = [text for name in whole for text in _texts(whole[name])]
+    points = [text for text in texts if text.startswith((TO_FILL, UNDECIDED))]
+    for purpose in whole["processing"]["purposes"]:
+        if purpose["basis"] and purpose["decided"] is None and purpose["runs"]:
+            points.append(f"{UNDECIDED}: the basis of {purpose['purpose']}, as shipped: {purpose['basis']}")
+    points += [
+        f"NOT SO: {one['what']}: {one['detail']}" for one in whole["processing"]["security"] if one["state"] == "not so"
+    ]
+    points += [
+        f"NOT IN THE DATA MAP: {name}; if it holds data of people, keep it elsewhere"
+        for name in whole["data-map"]["unknown"]
+    ]
+    return list(dict.fromkeys(points))
+
+
+def to_be_filled_in(points: list[str]) -> int:
+    return sum(point.startswith(TO_FILL) for point in points)
+
+
+def _data_map(home: Home, held: Held) -> Doc:
+    changed = _changed(home)
+    return {
+        "unknown": list(held.unknown),
+        "never_stored": list(NEVER_STORED),
+        "settings": [
+            {"setting": name, "decides": what, "changed": changed.get(name, [])} for name, what in SETTINGS.items()
+        ],
+    }
+
+
+def _changed(home: Home) -> dict[str, list[str]]:
+    """Settings that are not as shipped, by the entry of `SETTINGS` that they fall under."""
+    found: dict[str, list[str]] = {}
+    for key, setting in sorted(BY_KEY.items()):
+        entry = setting_of(key)
+        if entry is not None and home.settings.values[key] != checked(setting, setting.default):
+            found.setdefault(entry[0], []).append(key)
+    return found
+
+
+def _store(home: Home, store: Store, held: Held) -> Doc:
+    filled = held.filled.get(store.place, {})
+    return {
+        "place": store.place,
+        "kind": "table" if store.is_table else "file",
+        "what": store.what,
+        "there": store.place in held.rows or store.place in held.kinds,
+        "rows": held.rows.get(store.place),
+        "source": store.source,
+        "purposes": list(store.purposes),
+        "kept": facts.period(home, store.kept),
+        "read_by": store.read,
+        "personal": store.personal,
+        "columns": [
+            {
+                "column": name,
+                "what": column.what,
+                "entries": column.inside.split(),
+                "category": column.category,
+                "personal": CATEGORIES[column.category][1],
+                "purposes": list(store.purposes_of(name)),
+                "read_by": column.read or store.read,
+                "stored": not (store.place == "events" and name in NEVER_STORED),
+                "filled": filled.get(name),
+            }
+            for name, column in store.columns.items()
+        ],
+    }
+
+
+def _dpia(common: Doc, measured: Doc, security: list[Doc], own: list[str], held: Held, models: list[Doc]) -> Doc:
+    unread = [
+        name
+        for store in STORES
+        if store.place == "events"
+        for name, column in store.columns.items()
+        if column.read == "persona sql" and held.filled.get("events", {}).get(name, 0) > 0
+    ]
+    return {
+        "controller": common["controller"]["name"],
+        "purposes": [one for one in common["purposes"] if one["runs"]],
+        "people": common["people"],
+        "categories": common["categories"],
+        "recipients": len(common["recipients"]),
+        "domains": sorted({domain for one in common["recipients"] for domain in one["domains"]}),
+        "with_own_ids": sorted(one["recipient"] for one in common["recipients"] if "user_ids" in one["ids"]),
+        "columns_that_nothing_reads": unread,
+        "free_text": [
+            f"{store.place}.{name}"
+            for store in STORES
+            if store.is_table
+            for name, column in store.columns.items()
+            if column.category == "free text" and held.filled.get(store.place, {}).get(name, 0) > 0
+        ],
+        "quasi_identifiers": [{"table": table, "columns": list(columns)} for table, columns in QUASI],
+        "risks": measured,
+        "models": [{"model": one["model"], "privacy": one["privacy"]} for one in models],
+        "security": security,
+        "measures": own,
+    }
+
+
+def _notice(home: Home, common: Doc, held: Held) -> Doc:
+    """What to tell the people concerned: each purpose that the code carries out, and nothing else."""
+    run = [one for one in common["purposes"] if one["runs"]]
+    return {
+        "controller": common["controller"],
+        "purposes": [
+            {
+                "purpose": one["purpose"],
+                "title": one["title"],
+                "plain": USES[one["purpose"]].plain,
+                "logic": USES[one["purpose"]].logic,
+                "basis": one["basis"],
+                "basis_name": one["basis_name"],
+                "article": one["article"],
+                "interest": one.get("interest"),
+            }
+            for one in run
+        ],
+        "consent": any(one["basis"] == "consent" for one in run),
+        "objection": any(one["basis"] in ("legitimate_interest", "public_task") for one in run),
+        "data": sorted({name for one in run for name in one["data"]}),
+        "recipients": [one["recipient"] for one in common["recipients"]],
+        "processors": common["processors"],
+        "transfers": common["transfers"],
+        "retention": [one for one in common["retention"] if one["told"] and one["there"]],
+        "authority": common["controller"]["authority"],
+        "obligation": facts.stated(home, "privacy.controller.obligation", _OBLIGATION),
+        "holdout": home.settings.number("holdout.share"),
+    }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _plain(value: Any) -> Any:
+    """JSON types alone: floats rounded, what is no number None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bool | str | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return round(value, _DIGITS) if math.isfinite(value) else None
+    return str(value)

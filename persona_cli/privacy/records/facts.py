@@ -1,0 +1,252 @@
+"""What settings and tables say: who is responsible, what for, whose data, for how long, who was given some.
+
+A fact that nobody has stated reads `TO BE FILLED IN: …` and names the setting that states it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from persona_cli.consent.purposes import CONSENT, INTEREST, PURPOSES
+from persona_cli.privacy.data_map import STORES, Held
+from persona_cli.privacy.data_terms import CATEGORIES, PERSONAL
+from persona_cli.privacy.recipients import by_recipient
+from persona_cli.privacy.records.uses import BASES, NOT_RUN, USES
+from persona_cli.privacy.requests import requests
+from persona_cli.workspace import tables
+from persona_cli.workspace.declarations import BY_KEY
+from persona_cli.workspace.home import Home
+
+Doc = dict[str, Any]
+TO_FILL = "TO BE FILLED IN"
+UNDECIDED = "NOT YET DECIDED by the controller"
+NONE = "none"
+_CONTROLLER = {
+    "name": "name and address of the controller",
+    "contact": "how to reach the controller",
+    "representative": "the representative in the Union, or none",
+    "dpo": "name and contact of the data protection officer, or none",
+    "authority": "the supervisory authority",
+}
+_PERIODS: dict[str, tuple[str, str, str]] = {
+    "events": ("privacy.retention.events_months", "months", "after they happened"),
+    "decisions": ("privacy.retention.decisions_months", "months", "after they were made"),
+    "quarantine": ("quarantine.retention_days", "days", "after they were rejected"),
+    "evaluations": ("privacy.retention.evaluations_days", "days", "for the rows of users; means over users stay"),
+    "runs": ("privacy.retention.runs_months", "months", "after the command"),
+    "superseded": ("privacy.retention.superseded_days", "days", "at most; all go whenever events expire"),
+    "withdrawn": ("privacy.retention.withdrawn_days", "days", "after nothing allows their use any more"),
+    "models": ("train.keep", "versions", "of each model, what is served among them; after an erasure none from before"),
+}
+_AT_ONCE = ("quarantine.retention_days", "privacy.retention.superseded_days", "privacy.retention.withdrawn_days")
+"""Where 0 means at once; elsewhere it means without end."""
+_RULES: dict[str, str] = {
+    "derived": "as long as the events that it follows from; it is brought up to date whenever these go",
+    "users": "the newest row until the user has no events left; older rows as long as events",
+    "accounts": "the newest row; older rows as long as events",
+    "catalogue": "as long as the catalogue names it; no data of people",
+    "proof": "kept as proof of what was asked, allowed or done (Art. 5(2), 17(3)(b) and (e)); digests, no ids",
+    "workspace": "as long as the workspace",
+    "passing": "until the command ends; after a crash until persona doctor",
+}
+_TITLES = {
+    "events": "Events",
+    "derived": "Profiles, histories and sums that follow from events",
+    "users": "Attributes of users",
+    "accounts": "Attributes of accounts",
+    "quarantine": "Rejected lines",
+    "evaluations": "Results of evaluations",
+    "models": "Models",
+    "runs": "Records of commands",
+    "proof": "Receipts, requests, recipients, digests of the erased",
+    "workspace": "Settings and marks of the workspace",
+    "catalogue": "Catalogue of items",
+    "decisions": "Decisions and outcomes",
+    "superseded": "Old versions of tables, kept so that ingest undo works",
+    "withdrawn": "Events of people who withdrew or objected",
+    "passing": "Temporary files",
+}
+_TOLD: dict[str, tuple[str, str]] = {
+    "events": ("what you did", "{} after you did it"),
+    "users": ("what we know of you as a customer", "until nothing that you did is left with us"),
+    "quarantine": ("records that reached us damaged", "{} after they reached us"),
+    "evaluations": ("how well our lists suited you", "{} after we measured it"),
+    "models": ("what computers have learned", "the last {}; after an erasure none that knows of you"),
+    "decisions": ("what we showed you, and how you responded", "{} after we showed it"),
+}
+"""Category of the retention schedule → its name and its time in the notice."""
+
+
+def to_fill(what: str, key: str) -> str:
+    return f"{TO_FILL}: {what} ({key})"
+
+
+def stated(home: Home, key: str, what: str) -> str:
+    """The text of a setting, or that it is to be filled in."""
+    return home.settings.text(key).strip() or to_fill(what, key)
+
+
+def listed(home: Home, key: str, what: str) -> list[str]:
+    """The texts of a setting; none where it says so, and one that is to be filled in where it says nothing."""
+    given = [one.strip() for one in home.settings.texts(key) if one.strip()]
+    if not given:
+        return [to_fill(what, key)]
+    return [] if given == [NONE] else given
+
+
+def controller(home: Home) -> Doc:
+    return {name: stated(home, f"privacy.controller.{name}", what) for name, what in _CONTROLLER.items()}
+
+
+def purposes(home: Home, held: Held) -> list[Doc]:
+    """Every purpose of persona.toml: its basis, whether anybody decided on it, what the code does, with which data."""
+    decided = home.settings.text("privacy.controller.bases_decided").strip()
+    return [_purpose(home, name, decided, held) for name in PURPOSES]
+
+
+def _purpose(home: Home, name: str, decided: str, held: Held) -> Doc:
+    section = f"privacy.purposes.{name}"
+    basis = home.settings.text(f"{section}.basis")
+    title, article = BASES.get(basis, ("none: this use is refused until there is one", ""))
+    as_shipped = not decided and basis == BY_KEY[f"{section}.basis"].default
+    use = USES.get(name)
+    found: Doc = {
+        "purpose": name,
+        "title": use.title if use else name.capitalize(),
+        "basis": basis or None,
+        "basis_name": title,
+        "article": article,
+        "decided": None if as_shipped else decided or "set in the settings by the controller",
+        "runs": use is not None and bool(basis),
+        "does": [{"what": what, "commands": commands} for what, commands in use.does] if use else [],
+        "note": NOT_RUN.get(name),
+        "data": categories_of(held, name),
+    }
+    if basis == INTEREST:
+        named = home.settings.text(f"{section}.assessment").strip()
+        found |= {"assessment": named or to_fill("the file that weighs the interest", f"{section}.assessment")}
+        found["interest"] = _interest(home, named) if named else None
+    if basis == CONSENT:
+        found["withdrawal"] = "persona privacy consent withdraw, optout; from then on the data is not used for it"
+    return found
+
+
+def _interest(home: Home, named: str) -> str:
+    """The first line of the assessment that says something: what interest it is."""
+    try:
+        lines = home.path(named).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return to_fill(f"there is no file {named}; it states the interest in its first line", "assessment")
+    said = (line.strip().lstrip("#").strip() for line in lines)
+    return next((line for line in said if line), to_fill(f"the interest, in the first line of {named}", "assessment"))
+
+
+def categories_of(held: Held, purpose: str | None = None) -> list[str]:
+    """Categories of personal data in tables and files that the workspace holds, of one purpose or of all."""
+    present = set()
+    for store in STORES:
+        filled = held.filled.get(store.place, {})
+        for name, column in store.columns.items():
+            if purpose is not None and purpose not in store.purposes_of(name):
+                continue
+            there = filled.get(name, 0) > 0 if store.is_table else store.place in held.kinds
+            if there and column.category in PERSONAL:
+                present.add(column.category)
+    return [name for name in CATEGORIES if name in present]
+
+
+def people(home: Home) -> Doc:
+    """How many people of which kind, and from when the events are."""
+    events = tables.open_table(home, "events")
+    counts = {"persons": 0, "anonymous": 0, "users": 0, "accounts": 0, "receipts": tables.row_count(home, "consents")}
+    window: list[str | None] = [None, None]
+    if events is not None and events.files:
+        named = events.scan().select("user_id").drop_nulls().unique().collect()["user_id"]
+        profiles = tables.open_table(home, "profiles")
+        if profiles is not None and profiles.files:
+            persons = profiles.scan().select("user_id").unique().collect()["user_id"]
+            counts["persons"] = len(persons)
+            counts["anonymous"] = int((~persons.is_in(named.implode())).sum())
+        firsts = [file.first for file in events.files if file.first]
+        lasts = [file.last for file in events.files if file.last]
+        window = [min(firsts, default=None), max(lasts, default=None)]
+    for name, key in (("users", "user_id"), ("accounts", "account_id")):
+        table = tables.open_table(home, name)
+        if table is not None and table.files:
+            counts[name] = table.scan().select(key).collect()[key].n_unique()
+    return {"counts": counts, "first_event": window[0], "last_event": window[1]}
+
+
+def retention(home: Home, held: Held) -> list[Doc]:
+    """What is kept for how long, a row a category; of tables and files that persona knows."""
+    rows = []
+    for kept, title in _TITLES.items():
+        stores = [store for store in STORES if store.kept == kept]
+        there = [store.place for store in stores if store.place in held.kinds or store.place in held.rows]
+        rows.append(
+            {
+                "category": title,
+                "told": _told(home, kept),
+                "stores": [store.place for store in stores],
+                "there": there,
+                "kept": period(home, kept),
+                "setting": _PERIODS[kept][0] if kept in _PERIODS else None,
+                "personal": not stores or any(store.personal for store in stores),
+            }
+        )
+    return [row for row in rows if row["stores"] or row["setting"]]
+
+
+def period(home: Home, kept: str) -> str:
+    """How long what is kept under this key of the schedule is kept."""
+    if kept not in _PERIODS:
+        return _RULES[kept]
+    key, _, then = _PERIODS[kept]
+    if home.settings.whole(key):
+        return f"{_span(home, kept)} {then}"
+    return "until the next persona privacy expire" if key in _AT_ONCE else "without end"
+
+
+def _span(home: Home, kept: str) -> str:
+    """`25 months`."""
+    key, unit, _ = _PERIODS[kept]
+    value = home.settings.whole(key)
+    return f"{value:,} {unit if value != 1 else unit[:-1]}"
+
+
+def _told(home: Home, kept: str) -> list[str] | None:
+    if kept not in _TOLD:
+        return None
+    name, said = _TOLD[kept]
+    if kept not in _PERIODS:
+        return [name, said]
+    return [name, said.format(_span(home, kept)) if home.settings.whole(_PERIODS[kept][0]) else period(home, kept)]
+
+
+def recipients(home: Home) -> list[Doc]:
+    """Each recipient with what it was given, by name."""
+    found = []
+    for name, given in by_recipient(home).items():
+        found.append(
+            {
+                "recipient": name,
+                "exports": len(given),
+                "first": given[0].at,
+                "last": given[-1].at,
+                "what": sorted({one.what for one in given}),
+                "ids": sorted({one.ids or "none" for one in given}),
+                "domains": sorted({one.domain for one in given if one.domain}),
+                "keys": sorted({one.key_id for one in given if one.key_id}),
+            }
+        )
+    return found
+
+
+def asked(home: Home) -> list[Doc]:
+    """Requests of people by kind: how many came, how many are answered, how many of these after their last day."""
+    known = requests(home)
+    came = Counter(one.kind for one in known)
+    closed = Counter(one.kind for one in known if one.closed is not None)
+    late = Counter(one.kind for one in known if one.late())
+    return [{"kind": kind, "came": came[kind], "closed": closed[kind], "late": late[kind]} for kind in sorted(came)]
