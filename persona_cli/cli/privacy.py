@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from persona_cli.cli import access, preferences, pseudonyms, requests
+from persona_cli.cli import access, preferences, pseudonyms, records, requests
 from persona_cli.cli.common import (
     JsonOption,
     OutOption,
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     pseudonyms.register(privacy)
     access.register(privacy)
     preferences.register(privacy)
+    records.register(privacy)
     requests.register(privacy)
 
 
