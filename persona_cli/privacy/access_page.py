@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from persona_cli.reports import pages
 from persona_cli.reports.pages import Html, Section
 
-_LATEST, _MOST = 100, 50
+_LATEST, _MOST, _LONGEST = 100, 50, 80
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[\d.]+Z")
 _FILES = {
     "index.html": "this page",
     "events.jsonl": "everything that was recorded of you, one line an event, in a form that other systems can read",
@@ -67,7 +69,7 @@ def _purposes(information: Doc) -> list[Html]:
         used = "Your data is used for this." if one["used"] else "Your data is not used for this."
         law = f" ({one['article']})" if one["article"] else ""
         said = f" You said: {one['you_said']}." if one["you_said"] else ""
-        found.append((one["purpose"].replace("_", " "), f"{one['what']} Basis: {one['basis']}{law}. {used}{said}"))
+        found.append((_named(one["purpose"]), f"{one['what']} Basis: {one['basis']}{law}. {used}{said}"))
     return [pages.definitions(found)]
 
 
@@ -103,12 +105,14 @@ def _events(events: Sequence[Doc], information: Doc) -> list[Html]:
 def _profile(profile: Doc | None) -> list[Html]:
     if profile is None:
         return []
-    rows = [(one["name"], _shown(one["value"]), one["means"]) for one in profile["values"]]
-    simple = [row for row in rows if row[1] and len(row[1]) <= 80]
-    return [
-        pages.paragraph("Figures are worked out by a computer from what was recorded. Lists are in profile.json."),
-        pages.table(["name", "value", "what it means"], simple, words=3),
-    ]
+    shown = []
+    for one in profile["values"]:
+        value = _shown(one["value"])
+        if value and value != "0" and len(value) <= _LONGEST:
+            meaning = pages.small(one["means"]) if one["means"] else ""
+            shown.append((_named(one["name"]), pages.joined(value, meaning)))
+    note = "Worked out by a computer from what was recorded. What is 0 or long is in profile.json only."
+    return [pages.paragraph(note, "note"), pages.definitions(shown)]
 
 
 def _interests(history: Doc) -> list[Html]:
@@ -141,10 +145,14 @@ def _recommended(recommended: Doc) -> list[Html]:
 def _attributes(attributes: Doc) -> list[Html]:
     found: list[Html] = []
     for row in attributes["users"]:
-        found.append(pages.definitions((name, _shown(value)) for name, value in row.items() if value is not None))
+        found.append(
+            pages.definitions((_named(name), _shown(value)) for name, value in row.items() if value is not None)
+        )
     for row in attributes["accounts"]:
         found.append(pages.paragraph("The account:"))
-        found.append(pages.definitions((name, _shown(value)) for name, value in row.items() if value is not None))
+        found.append(
+            pages.definitions((_named(name), _shown(value)) for name, value in row.items() if value is not None)
+        )
     links = [[one["anon_id"], one["user_id"], one["at"][:16].replace("T", " ")] for one in attributes["links"]]
     return [*found, pages.table(["this id", "was identified as", "when (UTC)"], links, words=3)]
 
@@ -205,7 +213,12 @@ def _shown(value: Any) -> str:
         return ", ".join(inside)
     if isinstance(value, list):
         return "" if any(isinstance(one, Mapping | list) for one in value) else ", ".join(_shown(one) for one in value)
-    return str(value)
+    text = str(value)
+    return f"{text[:16].replace('T', ' ')} (UTC)" if _TIME.fullmatch(text) else text
+
+
+def _named(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _listed(ids: Sequence[str]) -> str:
