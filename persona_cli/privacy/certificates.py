@@ -103,11 +103,9 @@ def tell_recipients(
 ) -> tuple[list[Path], list[dict[str, str]]]:
     """Write a file for every recipient who was given ids or pseudonyms, and answer them, and who cannot be told why.
 
-    Pseudonyms are those of the domains that a recipient was given, and need the key they were made by. Raises Refused
-    where `out` lies in a workspace.
+    Pseudonyms are those of the domains that a recipient was given, and need the key they were made by. `out` is outside of
+    any workspace (`must_be_outside`).
     """
-    if out is not None:
-        _must_be_outside(out)
     written, missed = [], []
     for recipient, disclosures in by_recipient(home).items():
         known = [one for one in disclosures if one.ids is not None]
@@ -145,7 +143,8 @@ def _known_as(one: Disclosure, ids: Sequence[str], key: Key | None) -> list[str]
     return sorted(pseudonym(secret, "person", id) for id in ids)
 
 
-def _must_be_outside(out: Path) -> None:
+def must_be_outside(out: Path) -> None:
+    """Refuse a folder in any workspace."""
     for folder in (out.resolve(), *out.resolve().parents):
         if (folder / SETTINGS_FILE).is_file() and (folder / IDENTITY_FILE).is_file():
             raise Refused(

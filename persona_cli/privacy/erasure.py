@@ -69,10 +69,13 @@ def forget(
 ) -> Forgotten:
     """Erase everything of these users, under all their ids; erasures that were begun before are completed first.
 
-    Raises Busy where another run holds the tables or models after `wait` seconds, UsageError without a user.
+    Raises Busy where another run holds the tables or models after `wait` seconds, UsageError without a user,
+    Refused where the files for recipients would lie in a workspace.
     """
     if not users:
         raise UsageError("whom to forget is missing", "persona privacy forget USER")
+    if recipients_out is not None:
+        certificates.must_be_outside(recipients_out)
     with _alone(home, wait):
         complete(home, progress=progress)
         ids = ids_of(home, users)
