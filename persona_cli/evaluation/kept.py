@@ -87,10 +87,18 @@ def find(home: Home, name: str) -> str:
 
 
 def read(home: Home, name: str) -> Kept:
-    """The evaluation meant by `name`, after its files were checked against the manifest; BadData where they differ."""
+    """The evaluation meant by `name`, after its files were checked against the manifest.
+
+    Raises BadData where they differ, MissingInput where there is none or its figures by user have expired.
+    """
     run = find(home, name)
     folder = home.path(FOLDER, run)
-    artifacts.verify(folder)
+    if "users.parquet" in artifacts.verify(folder).get("expired", ()):
+        raise MissingInput(
+            f"the figures by user of {run} have expired (privacy.retention.evaluations_days); those of all users "
+            f"together are in {folder / 'result.json'}",
+            "persona evaluate",
+        )
     try:
         result = json.loads((folder / "result.json").read_bytes())
         per_user = pl.read_parquet(folder / "users.parquet")

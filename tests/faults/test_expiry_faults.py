@@ -145,7 +145,7 @@ def test_two_at_once(both: tuple[Home, Home], tmp_path: Path, wait: str) -> None
     home = open_home(Path(shutil.copytree(both[0].root, tmp_path / "w")))
     command = [sys.executable, "-m", "persona_cli", "privacy", "expire", "--yes", "--wait", wait, "-w", str(home.root)]
     with locks.hold(home, "tables", "a test"):  # so that neither is through before the other begins
-        started = [subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        started = [subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
                    for _ in range(2)]  # fmt: skip
         if wait == "0":
             codes = [process.wait(120) for process in started]

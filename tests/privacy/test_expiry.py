@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "events"))
 from ingesting import event, write
 
 from persona_cli.api import Workspace
-from persona_cli.errors import Busy
+from persona_cli.errors import Busy, MissingInput
+from persona_cli.evaluation.kept import read
 from persona_cli.events.catalogue import current
 from persona_cli.events.store import scan_events
 from persona_cli.models import gram_store
@@ -258,6 +259,8 @@ def test_rejected_lines_evaluations_and_runs(tmp_path: Path) -> None:
     assert (due.evaluations, due.runs) == ((folder.name,), (old_run.stem,))
     assert expire(home, soon).removed == {"quarantine": 1, "evaluations": 1, "runs": 1}
     assert artifacts.verify(folder)["expired"] == ["users.parquet"]
+    with pytest.raises(MissingInput, match="have expired"):
+        read(home, folder.name)
     assert not old_run.exists()
     assert not Workspace.of(home).rejected().height
     assert scan_events(home).select(pl.len()).collect().item() == 1
