@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from persona_cli.cli import access, preferences, pseudonyms, records, requests
+from persona_cli.cli import access, consent, preferences, pseudonyms, records, requests
 from persona_cli.cli.common import (
     JsonOption,
     OutOption,
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     privacy = group(app, "privacy", "What protects the people in the data.", panel="Privacy")
     command(privacy, scan)
     pseudonyms.register(privacy)
+    consent.register(privacy)
     access.register(privacy)
     preferences.register(privacy)
     records.register(privacy)
