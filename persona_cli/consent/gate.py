@@ -1,8 +1,9 @@
 """The gate: may data of this person be used for this purpose now? Every stage asks it, and nothing else decides.
 
 Where a purpose rests on consent, the last word of the person must be `given`. On any other basis the person may refuse
-(`withdrawn`, `objected`) or have the use paused, and is otherwise permitted; `cleared` is as nothing said. The last word is the latest said, of equal
-ones the one recorded later, then the refusal. Pausing keeps nobody from being collected.
+(`withdrawn`, `objected`) or have the use paused, and is otherwise permitted; `cleared` is as if nothing had been said.
+The last word is the latest said, of equal ones the one recorded later, then the refusal. Pausing keeps nobody from
+being collected.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ class Gate:
     def _keys(self, purpose: str, ids: pl.Series, persons: pl.Series | None, *, pauses: bool = True) -> pl.Series:
         """order x 5 + state of the last word about the purpose of each id, -1 where there is none: Int64 (n,)."""
         about = {purpose, parent(purpose)}
-        words = self.words.filter(pl.col("purpose").is_in(sorted(about)))
+        # What was taken back leaves what other ids, or the channel itself, said before.
+        words = self.words.filter(pl.col("purpose").is_in(sorted(about)) & (pl.col("state") != CLEARED))
         if not pauses:
             words = words.filter(pl.col("state") != PAUSED)
         if not words.height:
@@ -149,22 +151,22 @@ class Gate:
 
 
 def _allowed(keys: pl.Series, basis: str) -> pl.Series:
-    states = keys % len(STATES)
-    given = (keys >= 0) & (states == GIVEN)
-    return given if basis == CONSENT else given | (keys < 0) | (states == CLEARED)
+    given = (keys >= 0) & (keys % len(STATES) == GIVEN)
+    return given if basis == CONSENT else given | (keys < 0)
 
 
 def _numbered(receipts: pl.DataFrame) -> pl.DataFrame:
-    """Per subject and purpose the last word, and the last one that is no pause."""
+    """Per subject and purpose the last word; where that is a pause also the last one that is none."""
     state = pl.col("state").replace_strict(STATES, range(len(STATES)), return_dtype=pl.UInt8)
     words = in_order(receipts).with_row_index("order").with_columns(state)
     words = words.select("subject", "purpose", "state", "order", pl.col("at").cast(pl.Int64))
-    paused = pl.col("state") == PAUSED
-    return (
-        words.unique(["subject", "purpose", pl.col("state") == PAUSED], keep="last", maintain_order=True)
-        if (words.select(paused.any()).item())
-        else words.unique(["subject", "purpose"], keep="last", maintain_order=True)
-    )
+    key = ["subject", "purpose"]
+    last = words.unique(key, keep="last", maintain_order=True)
+    paused = last.filter(pl.col("state") == PAUSED)
+    if not paused.height:
+        return last
+    before = words.filter(pl.col("state") != PAUSED).join(paused, on=key, how="semi")
+    return pl.concat([last, before.unique(key, keep="last")]).sort("order")
 
 
 def _needs_nobody(home: Home) -> bool:

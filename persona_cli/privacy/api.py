@@ -12,11 +12,15 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.moments import moment_of
 
 if TYPE_CHECKING:
+    from persona_cli.consent.receipts import State
     from persona_cli.privacy.access import Handed
+    from persona_cli.privacy.choices import Chosen
+    from persona_cli.privacy.consent_files import Imported
     from persona_cli.privacy.correcting import Corrected
     from persona_cli.privacy.expiry import Expired
     from persona_cli.privacy.own_settings import Own
     from persona_cli.privacy.requests import Request
+    from persona_cli.privacy.standing import Status
 
 Moment = str | date | datetime | None
 
@@ -29,6 +33,12 @@ class Privacy:
 
     def __init__(self, home: Home) -> None:
         self.home = home
+
+    def status(self) -> Status:
+        """How privacy stands: purposes, refusals, requests, what is overdue; see `privacy.standing`."""
+        from persona_cli.privacy.standing import status
+
+        return status(self.home)
 
     def requests(self) -> list[Request]:
         """What people asked for, by when it must be answered, and what became of it; the oldest first."""
@@ -55,6 +65,56 @@ class Privacy:
 
         close_request(self.home, request_id, outcome)
         return find_request(self.home, request_id)
+
+    def say(
+        self,
+        users: Sequence[str],
+        state: State,
+        purposes: Sequence[str],
+        *,
+        at: Moment = None,
+        notice: Path | str | None = None,
+        source: str | None = None,
+        proof: str | None = None,
+        wait: float = 0.0,
+        words: Sequence[str] = (),
+    ) -> Chosen:
+        """Note what people said about purposes ("given", "withdrawn", …) for all their ids; see `privacy.choices`."""
+        from persona_cli.privacy.choices import say
+
+        with runs.recording(self.home, words or ["privacy", "consent", state], users) as run:
+            done = say(
+                self.home, users, state, purposes,
+                at=moment_of(at), notice=notice, source=source, proof=proof, wait=wait,
+            )  # fmt: skip
+            run.counts = {"receipts": len(done.receipts), "ids": done.ids, "request": done.request}
+        return done
+
+    def optout(
+        self, users: Sequence[str], *, undo: bool = False, wait: float = 0.0, words: Sequence[str] = ()
+    ) -> Chosen:
+        """Opt people out of everything, or take that back; see `privacy.choices`."""
+        from persona_cli.privacy.choices import opt_in, opt_out
+
+        with runs.recording(self.home, words or ["privacy", "optout"], users) as run:
+            done = (opt_in if undo else opt_out)(self.home, users, wait=wait)
+            run.counts = {"receipts": len(done.receipts), "ids": done.ids, "request": done.request}
+        return done
+
+    def import_consent(self, file: str, *, wait: float = 0.0, words: Sequence[str] = ()) -> Imported:
+        """Take over a file of what people told another system; see `privacy.consent_files`."""
+        from persona_cli.privacy.consent_files import import_words
+
+        with runs.recording(self.home, words or ["privacy", "consent", "import", file]) as run:
+            done = import_words(self.home, file, wait)
+            run.counts = done._asdict()
+        return done
+
+    def purposes(self) -> list[dict[str, Any]]:
+        """Each purpose with its basis and for how many people of the events it is permitted."""
+        from persona_cli.privacy.choices import overview
+
+        return overview(self.home)
 
     def preferences(self, user: str) -> Own:
         """What a person decided about their own lists."""
