@@ -93,7 +93,7 @@ def ingest(
     """Read files of events (or items, users, accounts) and bring the profiles up to date.
 
     JSON lines, CSV, TSV and Parquet; gzip, zstd and bz2. Events of Segment, Snowplow, GA4 and others are recognised by
-    their keys (--list-dialects); --map says that a file is none of these, unless --dialect names one.
+    their keys (--list-dialects); --map then overrides single fields, and --dialect native reads a file as it is.
 
     All files of one command are stored together or not at all; the same file again adds nothing. Lines that cannot be
     accepted go to the quarantine with a reason; a file with more than 1 % of them (ingest.max_rejected) is refused, and
@@ -356,6 +356,8 @@ def quarantine_retry(
         return
     say(f"{done.read:,} lines judged again: {done.accepted:,} new, {done.duplicates:,} duplicates, "
         f"{done.rejected:,} still rejected")  # fmt: skip
+    for table, count in sorted(done.about.items()):
+        say(f"{count:,} new rows of {table} from traits")
     if done.accepted:
         say(f"take it back: persona ingest undo {done.run}")
     for why, count in sorted(done.reasons.items(), key=lambda entry: (-entry[1], entry[0]))[:5]:

@@ -151,12 +151,12 @@ def ingest(
 ) -> Report:
     """Judge, deduplicate and store `inputs` (paths, globs, folders, `-`); `run` is the id under which to take it back.
 
-    `dialect` is the name of one, a TOML file, "native", or "auto": by the first records of each input, unless `maps`
-    say what is in them. `replace`: the inputs are newer states of files stored before; events that are stored under the
-    name of one of them and do not come again are taken out in the same commit, and changed ones take their new values
-    (keep-last). Options that are None follow the settings [ingest]. `progress` is called with numbers of lines
-    read. Raises MissingInput, UsageError, Busy (the tables are in use), and BadData where a file is refused or, with
-    on_duplicate="error", where an event is there already; nothing is stored then.
+    `dialect` is the name of one, a TOML file, "native", or "auto": by the first records of each input; where that finds
+    one, `maps` override single fields. `replace`: the inputs are newer states of files stored before; events that are
+    stored under the name of one of them and do not come again are taken out in the same commit, and changed ones take
+    their new values (keep-last). Options that are None follow the settings [ingest]. `progress` is called with numbers
+    of lines read. Raises MissingInput, UsageError, Busy (the tables are in use), and BadData where a file is refused
+    or, with on_duplicate="error", where an event is there already; nothing is stored then.
     """
     began = time.monotonic()
     policy = _policy(home, on_duplicate) if not replace else _replacing(kind, on_duplicate, inputs)
@@ -164,7 +164,7 @@ def ingest(
     if not 0 <= allowed <= 1:
         raise UsageError(f"--max-rejected is {allowed:g}; expected a share from 0 to 1")
     sources = _sources(inputs, format)
-    choice = choose(dialect, kind, home.settings, mapped=bool(maps))
+    choice = choose(dialect, kind, home.settings)
     with locks.hold(home, "tables", "ingest", wait):
         now = datetime.now(UTC)
         report = Report(run or runs.new_id(now), now)
@@ -298,7 +298,7 @@ def plan(
     """How each input would be read, by its first lines; nothing is written. Standard input is consumed."""
     planned = []
     latest_us = time.time_ns() // 1_000 + DAY_US
-    choice = choose(dialect, kind, home.settings, mapped=bool(maps))
+    choice = choose(dialect, kind, home.settings)
     for source in _sources(inputs, format):
         found = reading.sniff(source, kind, maps, home.settings, latest_us, rows, choice)
         reasons: dict[str, Reason] = {}

@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from persona_cli.errors import BadData, PersonaError
 from persona_cli.events import opening, reading
+from persona_cli.events.attributes import Attributes
 from persona_cli.events.consenting import Consenting
 from persona_cli.events.dialects import choose
 from persona_cli.events.dialects.dialect import Choice
@@ -41,7 +43,8 @@ Choices = dict[tuple[str, str], Choice]
 class Retried:
     """`read` lines were judged again: accepted + duplicates + rejected + dropped.
 
-    Those of `impossible` could not be, by reason.
+    Those of `impossible` could not be, by reason. `about` counts the new rows of users and accounts that came from
+    traits.
     """
 
     run: str
@@ -52,6 +55,7 @@ class Retried:
     dropped: int = 0
     impossible: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
+    about: dict[str, int] = field(default_factory=dict)
 
 
 def retry(
@@ -82,7 +86,7 @@ def retry(
         chosen = chosen.with_columns(spoken.alias("dialect"))
         for name, wanted in (where or {}).items():
             chosen = chosen if wanted is None else chosen.filter(pl.col(name) == wanted)
-        choices = _choices(home, chosen, bool(maps), named=dialect is not None)
+        choices = _choices(home, chosen, named=dialect is not None)
         chosen = _possible(chosen, choices, done)
         passed: list[int] = []
         for kind in chosen["kind"].unique().sort().to_list():
@@ -93,12 +97,12 @@ def retry(
     return done
 
 
-def _choices(home: Home, rows: pl.DataFrame, mapped: bool, *, named: bool) -> Choices:
+def _choices(home: Home, rows: pl.DataFrame, *, named: bool) -> Choices:
     """By (kind, dialect); without those whose dialect is not there any more (an error if it is `named` now)."""
     choices: Choices = {}
     for kind, name in rows.select("kind", "dialect").unique().sort("kind", "dialect").iter_rows():
         try:
-            choices[kind, name] = choose(name, kind, home.settings, mapped=mapped)
+            choices[kind, name] = choose(name, kind, home.settings)
         except PersonaError:
             if named:
                 raise
@@ -160,6 +164,7 @@ def _retry_kind(
     """Take in what passes; answers the numbers of the rows that may leave the quarantine."""
     sources = rows["source"].unique().sort().to_list()
     store = open_store(home, kind, "keep-first", now, sources)
+    attributes = Attributes(home, now, sources)
     passed: list[int] = []
     rules = DoorRules.of(home.settings)
     consenting = Consenting.of(home, run, now)
@@ -192,17 +197,23 @@ def _retry_kind(
                     admitted = admit(batch.rows, kind, rules)
                     done.dropped += admitted.dropped
                     store.add(admitted.rows, number)
+                    attributes.add(_about(batch, first), number)
                     done.read += batch.read
                     done.rejected += len(batch.rejects)
                     done.dropped += sum(batch.dropped.values())
                     for reject in batch.rejects:
                         _count(done, reject.reason, 1)
         store.finish()
+        attributes.finish()
         consenting.commit()
+        attributes.commit({"run": run, "ingested_at": now.isoformat()})
         store.commit({"run": run, "ingested_at": now.isoformat()})
     except BaseException:
         store.discard()
+        attributes.discard()
         raise
+    for name, new in attributes.accepted.items():
+        done.about[name] = done.about.get(name, 0) + new
     done.accepted += store.accepted
     done.duplicates += store.duplicates
     return passed
@@ -218,6 +229,12 @@ def _judged(
     assert spool.path is not None
     spool.path.write_bytes(b"".join(raw + b"\n" for raw in raws))
     return list(reading.batches(spool, kind, maps, home.settings, latest_us, choice=choice))
+
+
+def _about(batch: reading.Batch, lines: pl.DataFrame) -> dict[Kind, list[dict[str, Any]]]:
+    """What the batch says about people and accounts, with the line numbers of their own file."""
+    own = lines["line"]
+    return {kind: [row | {"line": own[row["line"] - 1]} for row in rows] for kind, rows in batch.about.items()}
 
 
 def _with_lines(rows: pa.Table, lines: pl.DataFrame, numbers: object) -> pa.Table:

@@ -57,13 +57,20 @@ class Translator:
         """The native records that one record stands for; raises Rejected and Dropped."""
         if not isinstance(part, dict):
             raise Rejected(f"expected a JSON object, got {json_type(part)}")
-        given: Record = {name: value_at(part, ".".join(path)) for name, path in self.paths.items()} | self.constants
-        for name, value in given.items():  # where the dialect looks for it, so that it does not miss it
-            part = _with(part, self.dialect.sources.get(name, ()), value)
-        found = self.dialect.records(part)
+        given = self._given(part)
+        found = self.dialect.records(self.overridden(part))
         if not found:
             raise Dropped("nothing to keep")
         return [record | given for record in found] if given else found
+
+    def overridden(self, part: Record) -> Record:
+        """The record with what --map says where the dialect looks for it, so that it does not miss it."""
+        for name, value in self._given(part).items():
+            part = _with(part, self.dialect.sources.get(name, ()), value)
+        return part
+
+    def _given(self, part: Record) -> Record:
+        return {name: value_at(part, ".".join(path)) for name, path in self.paths.items()} | self.constants
 
 
 @dataclass
@@ -107,7 +114,7 @@ class Translated:
     def _describe(self, line: int, part: Record, attributes: Callable[[Record], list[tuple[Kind, Record]]]) -> None:
         """Keep what an accepted record says about somebody; what cannot be read as its field goes to props."""
         try:
-            found = _sheltered(self.translator, attributes, part)
+            found = _sheltered(self.translator, attributes, self.translator.overridden(part))
         except Rejected:
             return
         for kind, row in found:

@@ -22,7 +22,7 @@ from persona_cli.events.opening import Input
 from persona_cli.events.quarantine import lines
 from persona_cli.events.retry import retry
 from persona_cli.events.undo import undo
-from persona_cli.workspace.home import Home
+from persona_cli.workspace.home import Home, create
 from persona_cli.workspace.settings import load
 from tests.events.ingesting import event, stored, write
 from tests.events.speaking import SHARED
@@ -52,9 +52,42 @@ def test_native_and_mapped_files_stay_what_they_are(home: Home, tmp_path: Path) 
     native = write(tmp_path / "a.jsonl", [event(), event(user="u2")])
     mapped = write(tmp_path / "b.jsonl", [call()])
     assert ingest(home, [native]).dialects == {}
-    assert ingest(home, [mapped], maps=["user_id=userId", "event_type=event"]).dialects == {}
+    maps = ["user_id=userId", "event_type=event"]
+    assert ingest(home, [mapped], maps=maps, dialect="native").dialects == {}
     assert "Product Viewed" in stored(home)["event_type"].to_list()
     assert ingest(home, [mapped], maps=["event_type==x"], dialect="segment").dialects == {mapped: "segment"}
+
+
+def test_a_mapping_overrides_fields_of_a_dialect_that_was_found(
+    home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = write(tmp_path / "a.jsonl", [call(1, context={"traits": {"id": "inner"}}), call(2)])
+    maps = ["user_id=context.traits.id", "target==list"]
+    (shown,) = plan(home, [name], maps=maps)
+    assert (shown.dialect, shown.mapping["user_id"], shown.mapping["target"]) == (
+        "segment",
+        "context.traits.id",
+        "=list",
+    )
+    with caplog.at_level(logging.INFO, "persona"):
+        report = ingest(home, [name], maps=maps, max_rejected=1.0)
+    assert report.dialects == {name: "segment"} and caplog.messages[0].startswith(f"{name}: read as segment")
+    assert stored(home).select("user_id", "event_type", "item_id", "target").rows() == [("inner", "view", "p1", "list")]
+    # As if it had been named.
+    other = create(tmp_path / "other")
+    ingest(other, [name], maps=maps, dialect="segment", max_rejected=1.0)
+    assert stored(other).equals(stored(home))
+    assert [row["reason"] for row in lines(home).collect().to_dicts()] == ["user_id: missing or empty, and no anon_id"]
+    # What is of no dialect is mapped as ever, and a table too.
+    odd = write(tmp_path / "b.jsonl", [{"who": "u", "what": "click", "when": "2024-03-01"}])
+    taken = ingest(home, [odd], maps=["user_id=who", "event_type=what", "timestamp=when"])
+    assert (taken.accepted, taken.dialects) == (1, {})
+    header = "id,anonymous_id,received_at,timestamp,context_page_path,url"
+    (tmp_path / "p.csv").write_text(f"{header}\nm9,a1,2024-03-01T00:00:00Z,2024-03-01T00:00:00Z,/,x\n")
+    table = ingest(home, [str(tmp_path / "p.csv")], maps=["session_id=url"])
+    assert table.dialects == {str(tmp_path / "p.csv"): "segment"}
+    row = stored(home).filter(pl.col("session_id") == "x").row(0, named=True)
+    assert (row["event_type"], row["page"]) == ("page_view", "/")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -147,6 +180,30 @@ class TestRetry:
         assert lines(home).collect().height == 0
         row = stored(home).filter(pl.col("user_id") == "u2").row(0, named=True)
         assert (row["event_id"], row["event_type"], row["item_id"]) == ("m2", "view", "p2")
+
+    def test_traits_reach_users_and_accounts_as_with_ingest(self, home: Home, tmp_path: Path) -> None:
+        at = {"userId": "u", "timestamp": None}
+        said = [
+            {"type": "identify", "messageId": "a", "traits": {"country": "DE", "pet": "cat"}} | at,
+            {"type": "group", "messageId": "b", "groupId": "acme", "traits": {"plan": "pro"}} | at,
+        ]
+        name = write(tmp_path / "a.jsonl", [call(1), *said])
+        ingest(home, [name], max_rejected=1.0)
+        moment = ["timestamp==2024-03-02T00:00:00Z"]
+        done = retry(home, maps=moment)
+        assert (done.accepted, done.about) == (2, {"accounts": 1, "users": 1})
+        other = create(tmp_path / "other")
+        report = ingest(other, [write(tmp_path / "b.jsonl", said)], maps=moment)
+        assert report.about == done.about
+        for kind, key in (("users", "user_id"), ("accounts", "account_id")):
+            found, expected = (current(one, kind) for one in (home, other))  # type: ignore[arg-type]
+            assert found.drop("ingested_at", "source", strict=False).equals(
+                expected.drop("ingested_at", "source", strict=False)
+            )
+            assert found.height == 1 and found[key].null_count() == 0
+        assert current(home, "users").row(0, named=True)["country"] == "DE"
+        undo(home, done.run)
+        assert current(home, "users").height == current(home, "accounts").height == 0
 
     def test_rows_with_and_without_a_header(self, home: Home, tmp_path: Path) -> None:
         (tmp_path / "ratings.dat").write_bytes(b"1::2::5::978300760\n" * 30 + b"1::2::?::978300760\n1::2\n")

@@ -52,12 +52,12 @@ def known(settings: Settings) -> tuple[Dialect, ...]:
     return (*own.declared(settings), *plugged_in(), *built_in())
 
 
-def choose(name: str, kind: Kind, settings: Settings, *, mapped: bool = False) -> Choice:
-    """What `--dialect NAME` allows for input of `kind`; `mapped` says that --map describes the file.
+def choose(name: str, kind: Kind, settings: Settings) -> Choice:
+    """What `--dialect NAME` allows for input of `kind`.
 
     Raises UsageError with the nearest name where there is none of this name, BadSettings for a faulty TOML file.
     """
-    if name == "native" or (name == "auto" and mapped):
+    if name == "native":
         return NATIVE
     if name == "auto":
         return Choice(tuple(dialect for dialect in known(settings) if dialect.kind == kind))
