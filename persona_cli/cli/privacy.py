@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from persona_cli.cli import access, consent, preferences, pseudonyms, records, requests
+from persona_cli.cli import (
+    access,
+    consent,
+    erasure,
+    preferences,
+    privacy_status,
+    pseudonyms,
+    records,
+    requests,
+    retention,
+)
 from persona_cli.cli.common import (
     JsonOption,
     OutOption,
@@ -38,10 +48,13 @@ def register(app: typer.Typer) -> None:
     command(privacy, scan)
     pseudonyms.register(privacy)
     consent.register(privacy)
+    erasure.register(privacy)
     access.register(privacy)
     preferences.register(privacy)
-    records.register(privacy)
+    privacy_status.register(privacy)
     requests.register(privacy)
+    records.register(privacy)
+    retention.register(privacy)
 
 
 def scan(

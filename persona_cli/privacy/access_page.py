@@ -109,7 +109,7 @@ def _profile(profile: Doc | None) -> list[Html]:
     for one in profile["values"]:
         value = _shown(one["value"])
         if value and value != "0" and len(value) <= _LONGEST:
-            meaning = pages.small(one["means"]) if one["means"] else ""
+            meaning = pages.small(f" {one['means']}") if one["means"] else ""
             shown.append((_named(one["name"]), pages.joined(value, meaning)))
     note = "Worked out by a computer from what was recorded. What is 0 or long is in profile.json only."
     return [pages.paragraph(note, "note"), pages.definitions(shown)]

@@ -16,7 +16,6 @@ from typing import Any
 
 import polars as pl
 
-from persona_cli.consent.purposes import basis
 from persona_cli.consent.receipts import Receipt, receipts, record
 from persona_cli.errors import BadData, Refused, UsageError, nearest
 from persona_cli.events.catalogue import described
@@ -26,7 +25,8 @@ from persona_cli.privacy.removal import remove_where
 from persona_cli.profiles import preferences
 from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.explicit import ANSWER, BLOCK, CATEGORY, ITEM, LESS, PREFERENCE, TAG, UNBLOCK
-from persona_cli.profiles.identity import person_events, persons
+from persona_cli.profiles.identity import persons
+from persona_cli.profiles.permitted import person_events
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks
 from persona_cli.workspace.home import Home
@@ -55,13 +55,13 @@ class Own:
 def own(home: Home, user: str) -> Own:
     """What the person behind an id said; nothing of somebody unknown."""
     who = persons(home).of(pl.Series([user]))
-    said = person_events(home).filter(
+    said = person_events(home, purpose=None).filter(
         pl.col("user_id").is_in(who.implode()), pl.col("event_type").is_in(explicit.TYPES)
     )
     told = said.select("user_id", "timestamp", "event_type", "item_id", "value", *explicit.derived().values()).collect()
     if not told.height:
         return Own({}, (), {}, {})
-    theirs = person_events(home).filter(pl.col("user_id").is_in(who.implode()))
+    theirs = person_events(home, purpose=None).filter(pl.col("user_id").is_in(who.implode()))
     last = theirs.select(pl.col("timestamp").max()).collect().item()
     found = preferences.told({**preferences.folded(told).row(0, named=True), "last_seen": last}, home.settings)
     starts = (("items", ITEM), ("categories", CATEGORY), ("tags", TAG))
@@ -187,19 +187,14 @@ def pause(home: Home, user: str) -> bool:
 
 
 def resume(home: Home, user: str) -> bool:
-    """End a pause: what the person had said before it holds again; False where nothing was paused.
+    """End a pause; False where nothing was paused.
 
-    Raises Refused where lists rest on consent and there was none before the pause.
+    What the person had said before it holds again, which is no consent where there was none.
     """
     if not paused(home, user):
         return False
     before = [one for one in _words(home, user) if one.state != "paused"]
-    if not before and basis(home, PERSONALIZATION) == "consent":
-        raise Refused(
-            "personalization rests on consent, and this person had given none before the pause",
-            "persona privacy consent grant USER personalization",
-        )
-    record(home, _ids(home, user), [PERSONALIZATION], before[-1].state if before else "given", source=SOURCE)
+    record(home, _ids(home, user), [PERSONALIZATION], before[-1].state if before else "cleared", source=SOURCE)
     return True
 
 

@@ -103,8 +103,15 @@ def test_no_consent_is_made_by_ending_a_pause(shop: Workspace) -> None:
     settings.write_text(text[:section] + text[section:].replace('basis = "contract"', 'basis = "consent"', 1))
     again = Workspace(shop.home.root)
     again.privacy.set_preferences(ME, paused=True)
-    with pytest.raises(Refused, match="rests on consent"):
-        again.privacy.set_preferences(ME, paused=False)
+    again.privacy.set_preferences(ME, paused=False)
+    assert not own_settings.paused(again.home, ME)
+    assert not Gate.of(again.home).permits("personalization", pl.Series([ME]))[0]
+
+
+def test_who_opted_out_has_no_settings_stored(shop: Workspace) -> None:
+    record(shop.home, [ME], ["personalization", "analytics", "model_training"], "objected")
+    with pytest.raises(Refused, match="nothing of this person is stored"):
+        shop.privacy.set_preferences(ME, {"tone": "calm"})
 
 
 def test_no_manifest_names_the_person_or_what_they_set(shop: Workspace) -> None:
