@@ -1,18 +1,18 @@
-"""Ratings as declared steps, and as distances from the user's own mean.
+"""Ratings as declared steps, and as distances from the user's own mean (signals.center_ratings).
 
-    python benchmarks/ratings.py
+    python benchmarks/ratings.py [--sets ml-100k,ml-latest-small] [--split time]
 
-The last 20 % of each user's ratings of ml-latest-small and ml-100k are asked for; right are ratings of 3 and more that
-are new to the user, for every row alike. A user's mean is that of the ratings before the cut. Models are at their
-settings by rule. Prints a table for each set in Markdown: NDCG@20 with its 95 % interval. The sets are looked for as
+What follows a cut in time is asked for (last fifth of all events; where too few users go on after it, of each user's);
+right are ratings of 3 and more that are new to the user, for every row alike. Overall mean, spread and weight are
+fitted to what was before the cut. Models are at their settings by rule. Prints a table for each set in Markdown:
+NDCG@20 with its 95 % interval, and the paired difference from the steps with its own. The sets are looked for as
 convert.py does.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -20,21 +20,15 @@ from convert import source
 
 from persona_cli.evaluation import exams
 from persona_cli.evaluation.contenders import recipes
-from persona_cli.evaluation.exams import Exam
-from persona_cli.evaluation.intervals import mean_interval
+from persona_cli.evaluation.intervals import mean_interval, paired_difference
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.evaluation.sitting import sit
+from persona_cli.profiles.ratings import ALONE, Centring, estimated
+from persona_cli.profiles.signal_fit import TARGETS, SignalFit, publish
 from persona_cli.profiles.signals import with_signals
-from persona_cli.workspace.home import create
+from persona_cli.workspace.home import Home, create, open_home
 
-MODELS, K = ("knn", "ease", "spectral"), 20
-Strength = Callable[[pl.Expr, pl.Expr], pl.Expr | None]
-ROWS: dict[str, Strength] = {
-    "steps, as declared": lambda value, mean: None,
-    "2 (rating - mean)": lambda value, mean: 2 * (value - mean),
-    "1 + rating - mean": lambda value, mean: 1 + value - mean,
-    "every rating 1": lambda value, mean: pl.lit(1.0),
-}
+MODELS, K = ("popular", "knn", "ease"), 20
 
 
 def ratings(name: str) -> pl.LazyFrame:
@@ -51,30 +45,49 @@ def ratings(name: str) -> pl.LazyFrame:
     )
 
 
-def felt(exam: Exam, strength: Strength) -> Exam:
-    """The exam with other strengths in what is learned from and known."""
-    value, mean = pl.col("value"), pl.col("value").mean().over("user_id")
-    made = strength(value, mean)
-    if made is None:
-        return exam
-    train = exam.train.with_columns(strength=(made * 1000).round().cast(pl.Int64))
-    return dataclasses.replace(exam, train=train, known=train)
+def workspace(folder: str, name: str, centred: bool, how: Centring | None = None) -> Home:
+    home = create(Path(folder) / name)
+    settings = home.root / "persona.toml"
+    settings.write_text(f"signals.center_ratings = {str(centred).lower()}\n")
+    if how is not None:
+        publish(home, SignalFit(None, "dwell", {}, pl.DataFrame(schema=TARGETS), how._asdict()))
+    return open_home(home.root)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        home = create(Path(folder) / "w")
-        for name in ("ml-latest-small", "ml-100k"):
-            events = with_signals(ratings(name), home.settings).collect()
-            exam = exams.by_split(events, "per-user", 0.2)
-            assert exam.train.equals(exam.known)
-            print(f"\n{name}\n\n| strength | {' | '.join(MODELS)} |\n|---|{'---|' * len(MODELS)}")
-            for row, strength in ROWS.items():
-                taken = sit(home, recipes(home, MODELS), felt(exam, strength), K, baselines=False)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default="ml-100k,ml-latest-small")
+    parser.add_argument("--split", default="time", choices=["time", "per-user"])
+    options = parser.parse_args()
+    for name in options.sets.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            plain = workspace(folder, "steps", centred=False)
+            events = with_signals(ratings(name), plain.settings).collect()
+            exam = exams.by_split(events, options.split, 0.2)
+            sums = {"n": pl.len(), "total": pl.col("value").sum(), "squares": (pl.col("value") ** 2).sum()}
+            how = estimated(exam.train.group_by("user_id").agg(**sums).sort("user_id")) or ALONE
+            rows = {
+                "steps, as declared": plain,
+                "centred on the user's mean": workspace(folder, "alone", centred=True),
+                "the same, as fitted": workspace(folder, "fitted", centred=True, how=how),
+            }
+            said = f"mean {how.mean:.2f}, spread {how.unit:.2f}, weight {how.weight:.1f} ratings"
+            print(f"\n{name}: {exam.headline}; {len(exam.users):,} users asked; {said}\n")
+            print(f"| strength | {' | '.join(MODELS)} |\n|---|{'---|' * len(MODELS)}")
+            steps: dict[str, pl.Series] = {}
+            for row, home in rows.items():
+                own = exams.by_split(with_signals(ratings(name), home.settings).collect(), options.split, 0.2)
+                assert own.answers.equals(exam.answers)
+                taken = sit(home, recipes(home, MODELS), own, K, baselines=False)
                 cells = []
                 for model in MODELS:
-                    found = mean_interval(per_user(taken.lists[model], exam.answers, [K])[f"ndcg@{K}"])
+                    values = per_user(taken.lists[model], exam.answers, [K])[f"ndcg@{K}"]
+                    found = mean_interval(values)
                     cells.append(f"{found.value:.4f} ({found.low:.4f}–{found.high:.4f})")
+                    if model in steps:
+                        change = paired_difference(values.to_numpy(), steps[model].to_numpy())
+                        cells[-1] += f"; {change[0]:+.4f} ({change[1]:+.4f} to {change[2]:+.4f})"
+                    steps.setdefault(model, values)
                 print(f"| {row} | {' | '.join(cells)} |", flush=True)
 
 
