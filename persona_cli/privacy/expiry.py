@@ -20,14 +20,13 @@ from persona_cli.events.store import NAME as EVENTS
 from persona_cli.events.store import iso
 from persona_cli.privacy import retention, withdrawn
 from persona_cli.privacy.removal import remove_where
-from persona_cli.privacy.retention import BY_TIME, OF_USERS, PER_USER, Plan, cut_of
+from persona_cli.privacy.retention import BY_TIME, NOTE, OF_USERS, PER_USER, Plan, cut_of
 from persona_cli.privacy.settling import Settled, settle
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import artifacts, locks, tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File
 
-NOTE = ("privacy", "expiring.json")
 log = logging.getLogger("persona")
 
 

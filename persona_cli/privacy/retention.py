@@ -29,6 +29,8 @@ from persona_cli.workspace.tables import File, Table
 
 BY_TIME = {EVENTS: "events_months", "decisions": "decisions_months", "outcomes": "decisions_months"}
 """Tables of which rows expire by `timestamp`, and the setting that says when."""
+NOTE = ("privacy", "expiring.json")
+"""There while an expiry is under way, and after one that was killed."""
 OF_USERS = ("user_id", "valid_from", "ingested_at")
 PER_USER = "users.parquet"
 KEPT = (
@@ -175,6 +177,8 @@ def shown(home: Home, now: datetime | None = None) -> list[dict[str, Any]]:
 
 def overdue(home: Home, now: datetime | None = None) -> str | None:
     """A sentence on what is over its time, by the logs alone; None where nothing is."""
+    if home.path(*NOTE).exists():
+        return "an expiry is under way or was interrupted"
     for name in BY_TIME:
         cut, table = cut_of(home, name, now), tables.open_table(home, name)
         if cut is None or table is None:

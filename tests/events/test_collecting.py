@@ -256,6 +256,16 @@ def test_traits_and_rows_of_users_are_collected_by_the_rules_of_users(home: Home
     assert rows["country"].to_list() == [None]
 
 
+def test_columns_of_items_may_be_left_out(home: Home, tmp_path: Path) -> None:
+    rules = '[privacy.collect]\nitems = ["item_id", "valid_from", "title"]\nprops = []\n'
+    items = [{"item_id": "a", "title": "A", "price": 3.5, "text": "by Ada", "extra": 1}]
+    report = Workspace.of(with_settings(home, rules)).ingest(write(tmp_path / "i.jsonl", items), kind="items")
+    assert report.removed == {"text": 1, "price": 1}
+    (row,) = Workspace.of(home).catalogue("items").to_dicts()
+    # Items are not people: their props stay.
+    assert (row["title"], row["price"], row["text"], row["props"]) == ("A", None, None, '{"extra":1}')
+
+
 @pytest.mark.parametrize("unit", ["minute", "hour", "day"])
 @pytest.mark.parametrize("first_coarse", [False, True])
 def test_a_file_that_comes_again_under_other_rules_adds_nothing(

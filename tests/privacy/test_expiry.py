@@ -26,8 +26,8 @@ from persona_cli.events.catalogue import current
 from persona_cli.events.store import scan_events
 from persona_cli.models import gram_store
 from persona_cli.models.interactions import interactions_of
-from persona_cli.privacy.expiry import NOTE, expire, remove_before
-from persona_cli.privacy.retention import cut_of, months_before, overdue, plan, schedule
+from persona_cli.privacy.expiry import expire, remove_before
+from persona_cli.privacy.retention import NOTE, cut_of, months_before, overdue, plan, schedule
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.partials import profile_rows
@@ -138,15 +138,15 @@ def test_equals_a_workspace_given_only_the_rest(
 
 
 @pytest.mark.slow
-@given(EVENTS, st.integers(0, 30))
+@given(EVENTS, st.integers(0, 30), st.integers(1, 50))
 @settings(max_examples=60, **SLOWLY)  # type: ignore[arg-type]
 def test_equals_a_workspace_given_only_the_rest_often(
-    tmp_path_factory: pytest.TempPathFactory, drawn: list[Any], split: int
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[Any], split: int, later: int
 ) -> None:
-    equals_the_rest(tmp_path_factory.mktemp("expiry"), drawn, split)
+    equals_the_rest(tmp_path_factory.mktemp("expiry"), drawn, split, later)
 
 
-def equals_the_rest(folder: Path, drawn: list[Any], split: int) -> None:
+def equals_the_rest(folder: Path, drawn: list[Any], split: int, later: int = 0) -> None:
     told = [
         (CUT + timedelta(days=days, seconds=seconds), user, anon, kind, item)
         for user, anon, kind, item, days, seconds in drawn
@@ -172,6 +172,15 @@ def equals_the_rest(folder: Path, drawn: list[Any], split: int) -> None:
     before = files(home)
     assert expire(home, NOW).plan.nothing
     assert files(home) == before
+    if not later:
+        return
+    moved = NOW + timedelta(days=later)
+    day = cut_of(home, "events", moved)
+    assert day is not None
+    expire(home, moved)
+    left = [record for record, (moment, *_) in zip(records, told, strict=True) if moment >= day]
+    if left:
+        same(home, given_to(folder / "later", [left]))
 
 
 def files(home: Home) -> dict[Path, int]:
@@ -208,6 +217,31 @@ def test_the_plan_is_what_is_carried_out(tmp_path: Path) -> None:
     assert tables.open_table(home, "events").version == before + 1  # type: ignore[union-attr]
     assert plan(home, NOW).nothing
     assert sorted(profile_rows(home)["user_id"]) == ["u2", "u3"]
+
+
+def everything_in(root: Path) -> str:
+    """The bytes of all files, and what the Parquet files among them say when they are read."""
+    found = []
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        found.append(path.read_bytes().decode("latin-1"))
+        if path.suffix == ".parquet":
+            found.append(str(pl.read_parquet(path).to_dicts()))
+    return "\n".join(found)
+
+
+def test_who_vanishes_is_in_no_file(tmp_path: Path) -> None:
+    gone = [
+        event("person-vanishing", at(CUT - timedelta(days=n)), "identify" if n == 3 else "click",
+              item_id="item-of-theirs-alone", anon_id="device-vanishing", event_id=f"event-vanishing-{n}")
+        for n in (3, 40)
+    ]  # fmt: skip
+    users = [{"user_id": "person-vanishing", "role": "role-vanishing", "valid_from": "2025-01-01T00:00:00Z"}]
+    home = given_to(tmp_path / "w", [of_months() + gone], users)
+    assert everything_in(home.root).count("vanishing") > 8
+    expire(home, NOW)
+    held = everything_in(home.root)
+    assert "vanishing" not in held and "item-of-theirs-alone" not in held
+    assert "u2" in held
 
 
 def test_months_that_are_due_as_a_whole_are_not_opened(tmp_path: Path) -> None:
@@ -346,6 +380,7 @@ def test_an_expiry_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             expire(home, NOW)
     assert plan(home, NOW).due == ()
+    assert overdue(home, NOW) == "an expiry is under way or was interrupted"
     assert json.loads(home.path(*NOTE).read_text())["at"] == NOW.isoformat()
     done = expire(home, NOW)
     assert done.completed and done.settled is not None
