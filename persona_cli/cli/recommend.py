@@ -14,6 +14,7 @@ from persona_cli.cli.common import (
     FormatOption,
     JsonOption,
     OutOption,
+    RecipientOption,
     chosen_format,
     command,
     invocation,
@@ -69,6 +70,7 @@ def recommend(
     context: ContextOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add the reasons of every item.")] = False,
     include_holdout: HoldoutOption = False,
+    recipient: RecipientOption = None,
     format: FormatOption = None,
     as_json: JsonOption = False,
     out: OutOption = None,
@@ -86,8 +88,11 @@ def recommend(
     persona recommend --user u42 --explain --format table
     persona recommend --segment keen --top 10 --out keen.jsonl
     persona recommend --candidates hits.csv --context device=mobile
+    persona recommend --out lists.jsonl --recipient "Mail house Ltd"
     """
     from persona_cli.events.lists import read_ids
+    from persona_cli.privacy.recipients import named
+    from persona_cli.privacy.recipients import register as note
     from persona_cli.serving.recommend import recommend as serve
     from persona_cli.workspace.artifacts import file_digest
     from persona_cli.workspace.moments import parse_moment
@@ -98,6 +103,7 @@ def recommend(
         raise UsageError("--users names a file and --user single users; give one of them")
     if users == "-" and candidates == "-":
         raise UsageError("--users and --candidates cannot both be standard input")
+    recipient = None if recipient is None else named(recipient)
     home = locate_home()
     moment = None if as_of is None else parse_moment(as_of)
     with recording(home, invocation.words, ids=user or ()) as run:
@@ -124,9 +130,13 @@ def recommend(
             include_holdout=include_holdout,
         )
         run.counts |= {"users": made.users, "holdout": made.holdout, "model": made.model}
+        if recipient is not None and out is None:  # what was written before a failure has left already
+            note(home, recipient, "recommendations, to standard output", ids="user_ids")
         _write(made, chosen, out)
         if out is not None and out.is_file():
             run.outputs[out.name] = file_digest(out)
+        if recipient is not None and out is not None:
+            note(home, recipient, "recommendations", run.outputs.get(out.name), ids="user_ids")
     if out is not None:
         say(f"{made.users:,} lists by {made.model} in {out}")
 

@@ -36,22 +36,15 @@ def records(
     persona privacy records --out compliance --check
     """
     from persona_cli.errors import CheckFailed
-    from persona_cli.privacy.records import writing
-    from persona_cli.privacy.records.documents import to_be_filled_in
-    from persona_cli.workspace.runs import recording
+    from persona_cli.privacy.api import Privacy
 
-    home = locate_home()
-    with recording(home, invocation.words) as run:
-        files, points = writing.records(home)
-        folder = writing.folder_of(home, out)
-        changed = writing.outdated(folder, files) if check else writing.write(folder, files)
-        missing = to_be_filled_in(points)
-        run.counts = {"files": len(files), "changed": len(changed), "to_be_filled_in": missing, "open": len(points)}
-        with out_stream() as stream:
-            stream.write("".join(f"{name}\n" for name in changed).encode())
-        if not check:
-            say(f"{folder}: {len(files)} files, {len(changed)} changed")
-        say(f"{missing} to be filled in, {len(points) - missing} to be decided or looked at: index.md")
-        if check and changed:
-            names = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in changed))
-            raise CheckFailed(f"{folder} is out of date: {names}", "persona privacy records")
+    done = Privacy(locate_home()).records(out, check=check, words=invocation.words)
+    with out_stream() as stream:
+        stream.write("".join(f"{name}\n" for name in done.changed).encode())
+    if not check:
+        say(f"{done.folder}: {done.files} files, {len(done.changed)} changed")
+    missing, points = done.to_be_filled_in, len(done.open_points)
+    say(f"{missing} to be filled in, {points - missing} to be decided or looked at: index.md")
+    if check and done.changed:
+        names = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in done.changed))
+        raise CheckFailed(f"{done.folder} is out of date: {names}", "persona privacy records")

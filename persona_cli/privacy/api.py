@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from persona_cli.privacy.correcting import Corrected
     from persona_cli.privacy.expiry import Expired
     from persona_cli.privacy.own_settings import Own
+    from persona_cli.privacy.records.writing import Recorded
     from persona_cli.privacy.requests import Request
     from persona_cli.privacy.standing import Status
 
@@ -177,6 +178,17 @@ class Privacy:
         with runs.recording(self.home, words or ["privacy", "correct"], [event_id, *given]) as run:
             done = correct(self.home, event_id, changes, delete=delete, month=month, refit=refit, wait=wait)
             run.counts = {"fields": list(done.fields), "deleted": done.deleted, "request": done.request}
+        return done
+
+    def records(self, out: str | Path | None = None, *, check: bool = False, words: Sequence[str] = ()) -> Recorded:
+        """Write the records of privacy to a folder (None: privacy/records), or with `check` compare them only; see
+        `privacy.records.writing`.
+        """
+        from persona_cli.privacy.records.writing import record
+
+        with runs.recording(self.home, words or ["privacy", "records"]) as run:
+            done = record(self.home, None if out is None else Path(out), check=check)
+            run.counts = {"files": done.files, "changed": len(done.changed), "open": len(done.open_points)}
         return done
 
     def retention(self) -> list[dict[str, Any]]:

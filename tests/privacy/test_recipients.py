@@ -81,6 +81,21 @@ def test_what_leaves_the_workspace_is_registered_where_it_is_written(films: Call
     assert recipients(open_home(Path("other"))) == []
 
 
+def test_lists_for_a_recipient_are_registered(films: Callable[[int], Path]) -> None:
+    root = films(6)
+    assert run(["train", "-w", "w", "--model", "ease"]) == 0
+    for words in (
+        ["--out", "lists.jsonl", "--recipient", "Ads"],
+        ["--recipient", "Mail house"],
+        ["--out", "own.jsonl"],
+    ):
+        assert run(["recommend", "-w", "w", *words]) == 0
+    file, stream = recipients(open_home(root))
+    assert (file.recipient, file.what, file.ids) == ("Ads", "recommendations", "user_ids")
+    assert file.digest == hashlib.sha256(Path("lists.jsonl").read_bytes()).hexdigest()
+    assert (stream.recipient, stream.digest) == ("Mail house", None)
+
+
 def test_an_export_that_failed_is_not_registered(films: Callable[[int], Path]) -> None:
     root = films(2)
     assert run(["privacy", "keys", "new", "p.key"]) == 0

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import persona_cli
+from persona_cli import Workspace
 from persona_cli.cli.main import run
 from persona_cli.consent.purposes import PURPOSES
 from persona_cli.privacy.records.documents import NAMES, documents
@@ -28,8 +29,10 @@ from persona_cli.privacy.records.facts import TO_FILL
 from persona_cli.privacy.records.markdown import code, table, text
 from persona_cli.privacy.records.security import connecting, measures
 from persona_cli.privacy.records.uses import NOT_RUN, USES
+from persona_cli.privacy.retention import schedule
 from persona_cli.privacy.shared_workspace import unicity_of
 from persona_cli.reports.words import visible
+from persona_cli.workspace.declarations import BY_KEY
 from persona_cli.workspace.home import Home, create, open_home
 
 PACKAGE = Path(persona_cli.__file__).parent
@@ -105,6 +108,7 @@ def test_the_same_bytes_while_nothing_changes(home: Home, capsys: pytest.Capture
     assert files(home.path("privacy", "records")) == first == files(Path("elsewhere"))
 
 
+@pytest.mark.slow
 def test_neither_hashes_nor_threads_change_a_byte(home: Home) -> None:
     made = []
     for seed, threads in (("1", "1"), ("2", "2")):
@@ -179,6 +183,43 @@ def test_who_is_alone_with_their_attributes_is_counted(home: Home) -> None:
     assert (users["people"], users["classes"], users["k"]) == (24, len(classes), 1)
     assert users["alone"] == 1 and users["under_5"] == sum(n for n in classes.values() if n < 5)
     assert users["under_20"] == sum(n for n in classes.values() if n < 20)
+
+
+def test_keys_of_props_are_named_where_many_have_them_and_recognise_people(home: Home) -> None:
+    lines = [{"user_id": f"u{user:02d}", "country": "de", "zip": user // 2, "tags": ["a"]} for user in range(24)]
+    lines[5]["secret-of-u05"] = 1
+    Path("more.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert run(["ingest", "-w", "w", "--kind", "users", "more.jsonl"]) == 0
+    whole = documents(home)
+    assert whole["data-map"]["props"] == [
+        {
+            "table": "users",
+            "keys": [
+                {"key": "tags", "filled": 0.5},
+                {"key": "zip", "filled": 0.5},
+                {"key": "*", "filled": round(1 / 48, 6)},
+            ],
+        }
+    ]
+    plain, *_, with_props = (one for one in whole["dpia"]["risks"]["quasi_identifiers"] if one["table"] == "users")
+    assert (plain["columns"], plain["k"], plain["alone"]) == (["country"], 24, 0)
+    assert with_props["columns"] == ["country", "props.zip"]  # a list is no single value
+    assert (with_props["k"], with_props["classes"], with_props["under_5"]) == (2, 12, 24)
+    assert "secret-of-u05" not in json.dumps(whole)
+
+
+def test_every_period_in_force_is_in_the_schedule(home: Home) -> None:
+    told = {one["setting"] for one in documents(home)["retention"]["retention"]}
+    assert {period.setting for period in schedule(home)} <= told
+    assert {key for key in BY_KEY if key.startswith("privacy.retention.")} <= told
+
+
+def test_the_same_from_python(home: Home) -> None:
+    workspace = Workspace(home.root)
+    done = workspace.privacy.records()
+    assert done.files == len(done.changed) == 2 * (len(NAMES) + 1) and done.to_be_filled_in == 9
+    assert workspace.privacy.records(check=True).changed == ()
+    assert workspace.privacy.records("elsewhere", check=True).changed == done.changed
 
 
 def test_small_segments_are_named_without_their_numbers(home: Home) -> None:

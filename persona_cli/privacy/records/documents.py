@@ -23,6 +23,7 @@ from persona_cli.privacy.data_terms import CATEGORIES, Store
 from persona_cli.privacy.records import facts
 from persona_cli.privacy.records.cards import cards
 from persona_cli.privacy.records.facts import TO_FILL, UNDECIDED
+from persona_cli.privacy.records.props import keys
 from persona_cli.privacy.records.risks import risks
 from persona_cli.privacy.records.security import measures
 from persona_cli.privacy.records.uses import USES
@@ -39,7 +40,8 @@ _OBLIGATION = "whether people must give their data, and what follows if they don
 def documents(home: Home) -> dict[str, Doc]:
     """Every record by name, `index` last, with JSON types alone; floats have six digits behind the point."""
     held = found(home)
-    measured = risks(home)
+    props = keys(home)
+    measured = risks(home, props)
     made = cards(home, measured["co_occurrences"])
     common = {
         "controller": facts.controller(home),
@@ -57,7 +59,7 @@ def documents(home: Home) -> dict[str, Doc]:
     own = facts.listed(home, "privacy.controller.measures", "measures beyond persona: disks, backups, access")
     whole: dict[str, Doc] = {
         "processing": {**common, "security": security, "measures": own, "requests": facts.asked(home)},
-        "data-map": {"stores": [_store(home, store, held) for store in STORES], **_data_map(home, held)},
+        "data-map": {"stores": [_store(home, store, held) for store in STORES], **_data_map(home, held, props)},
         "dpia": _dpia(common, measured, security, own, held, made),
         "retention": {"retention": common["retention"]},
         "notice": _notice(home, common, held),
@@ -85,13 +87,13 @@ def open_points(whole: Mapping[str, Doc]) -> list[str]:
     return list(dict.fromkeys(points))
 
 
-def to_be_filled_in(points: list[str]) -> int:
-    return sum(point.startswith(TO_FILL) for point in points)
-
-
-def _data_map(home: Home, held: Held) -> Doc:
+def _data_map(home: Home, held: Held, props: Mapping[str, Mapping[str, float]]) -> Doc:
     changed = _changed(home)
     return {
+        "props": [
+            {"table": table, "keys": [{"key": key, "filled": filled} for key, filled in found.items()]}
+            for table, found in sorted(props.items())
+        ],
         "unknown": list(held.unknown),
         "never_stored": list(NEVER_STORED),
         "settings": [

@@ -44,7 +44,7 @@ _AT_ONCE = ("quarantine.retention_days", "privacy.retention.superseded_days", "p
 _RULES: dict[str, str] = {
     "derived": "as long as the events that it follows from; it is brought up to date whenever these go",
     "users": "the newest row until the user has no events left; older rows as long as events",
-    "accounts": "the newest row; older rows as long as events",
+    "accounts": "without end: they are firms or households; one of a single person is to be removed by hand",
     "catalogue": "as long as the catalogue names it; no data of people",
     "proof": "kept as proof of what was asked, allowed or done (Art. 5(2), 17(3)(b) and (e)); digests, no ids",
     "workspace": "as long as the workspace",

@@ -108,6 +108,17 @@ def data_map(doc: Doc) -> list[str]:
         lines += table(["", ""], [*facts, ("read by", store["read_by"])])
         columns = ["column", "what", "category", "personal", "used for", "filled", "read by"]
         lines += table(columns, [_column(store, one) for one in store["columns"]])
+    lines += heading(2, "Keys of props")
+    lines += paragraph(
+        "What senders wrote beyond the columns above, and in how many rows; whether it is needed is for people to say, "
+        "and privacy.collect.props leaves the rest out. Keys of few rows could be ids and are not named."
+    )
+    keys = [
+        (code(found["table"]), "all others" if one["key"] == "*" else code(one["key"]), Written(share(one["filled"])))
+        for found in doc["props"]
+        for one in found["keys"]
+    ]
+    lines += table(["table", "key", "filled"], keys) or paragraph("There are none.")
     lines += heading(2, "Settings that decide about data of people")
     changed = [(code(one["setting"]), one["decides"], one["changed"] or "as shipped") for one in doc["settings"]]
     return lines + table(["settings", "decide", "changed"], changed)

@@ -5,6 +5,7 @@ Nothing here is an estimate of harm; it is what can be counted, so that whoever 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from persona_cli.models.gram import gram_of_rows
 from persona_cli.models.stored import load_items
 from persona_cli.privacy.anonymity import anonymity
 from persona_cli.privacy.data_map import QUASI
+from persona_cli.privacy.records.props import PREFIX, values
 from persona_cli.privacy.shared_workspace import unicity_of
 from persona_cli.profiles import segments
 from persona_cli.profiles.cells import SMALLEST_CELL
@@ -30,11 +32,11 @@ FEW = (1, 4, 9, SMALLEST_CELL - 1)
 """Co-occurrences by at most so many people are counted."""
 
 
-def risks(home: Home) -> Doc:
-    """Every measured risk; a part is None where there is nothing to measure."""
+def risks(home: Home, props: Mapping[str, Mapping[str, float]]) -> Doc:
+    """Every measured risk; a part is None where there is nothing to measure. `props`: what `props.keys` found."""
     return {
         "unicity": uniqueness(home),
-        "quasi_identifiers": quasi_identifiers(home),
+        "quasi_identifiers": quasi_identifiers(home, [key for key in props.get("users", ()) if key != "*"]),
         "co_occurrences": co_occurrences(home),
         "segments": small_segments(home),
         "scan": last_scan(home),
@@ -60,14 +62,18 @@ def uniqueness(home: Home) -> Doc | None:
     }
 
 
-def quasi_identifiers(home: Home) -> list[Doc]:
-    """How many people share what could recognise them (k-anonymity), of each set of columns in `QUASI`.
+def quasi_identifiers(home: Home, props: Sequence[str] = ()) -> list[Doc]:
+    """How many people share what could recognise them (k-anonymity), of each set of columns in `QUASI`, and of the
+    first with the keys `props` of users.
 
     Columns without any value are left out; a set without columns is.
     """
     found = []
-    for table, columns in QUASI:
+    own = [("users", (*QUASI[0][1], *(f"{PREFIX}{key}" for key in props)))] if props else []
+    for table, columns in (*QUASI, *own):
         rows = _rows(home, table)
+        if rows is not None and table == "users":
+            rows = rows.with_columns(values(rows["props"], list(props)))
         if rows is None or not rows.height:
             continue
         used = [name for name in columns if rows[name].null_count() < rows.height]
@@ -96,7 +102,7 @@ def _rows(home: Home, table: str) -> pl.DataFrame | None:
     if table == "users":
         return current(home, "users")
     columns = sorted({name for place, names in QUASI if place == table for name in names})
-    return profile_rows(home, ("user_id", *columns))
+    return profile_rows(home, ("user_id", *columns), purpose=None)
 
 
 def co_occurrences(home: Home) -> Doc | None:
@@ -141,7 +147,7 @@ def small_segments(home: Home) -> Doc | None:
     """Segments of persona.toml that have fewer than 20 people: their figures are not shown. None without segments."""
     if not home.settings.values["segments"] or not tables.exists(home, "profiles"):
         return None
-    sizes = segments.sizes(people(home), home)
+    sizes = segments.sizes(people(home, purpose=None), home)
     return {
         "segments": sizes.height,
         "small": sizes.filter(pl.col("users").is_null())["segment"].sort().to_list(),

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from persona_cli.privacy.records.documents import Doc, documents
+from persona_cli.privacy.records.facts import TO_FILL
 from persona_cli.privacy.records.pages import page
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 
 FOLDER = ("privacy", "records")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What came of writing the records, or of looking at them."""
+
+    folder: Path
+    files: int
+    changed: tuple[str, ...]
+    """Names of the files that were written, or with a check are out of date; sorted."""
+    open_points: tuple[str, ...]
+    """What is to be filled in, decided or looked at."""
+
+    @property
+    def to_be_filled_in(self) -> int:
+        return sum(point.startswith(TO_FILL) for point in self.open_points)
 
 
 def rendered(whole: dict[str, Doc]) -> dict[str, str]:
@@ -24,14 +42,14 @@ def rendered(whole: dict[str, Doc]) -> dict[str, str]:
     return made
 
 
-def records(home: Home) -> tuple[dict[str, str], list[str]]:
-    """What the files would be now, and the open points."""
+def record(home: Home, out: Path | None = None, *, check: bool = False) -> Recorded:
+    """Write the records to `out` (None: privacy/records of the workspace), what differs and nothing else; with `check`
+    nothing is written.
+    """
     whole = documents(home)
-    return rendered(whole), list(whole["index"]["open_points"])
-
-
-def folder_of(home: Home, out: Path | None = None) -> Path:
-    return home.path(*FOLDER) if out is None else out
+    folder, files = home.path(*FOLDER) if out is None else out, rendered(whole)
+    changed = outdated(folder, files) if check else write(folder, files)
+    return Recorded(folder, len(files), tuple(changed), tuple(whole["index"]["open_points"]))
 
 
 def outdated(folder: Path, files: dict[str, str]) -> list[str]:
