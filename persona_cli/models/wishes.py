@@ -3,6 +3,7 @@
     s' = s f^L        f = `recommend.show_less_factor`, L what is left of "show me less" on topics of the item
     s' = s + w m a    w = e / (n + e), e = `recommend.survey_evidence`, n the user's events with an item, m the user's
                       best score, a how many of the user's answers name the item
+    s' = s + m        for items of the category that the user set as preferred: a setting outranks what is learned
 
 A score below 0 is divided by f^L: what is lowered never rises. So a user without a history gets what the answers name
 first, in the order of the popular list, and loses that lead as evidence grows (a pseudo-count prior, as in `layered`).
@@ -24,6 +25,7 @@ from persona_cli.models.base import Floats
 from persona_cli.models.vocabulary import positions
 from persona_cli.profiles import preferences
 from persona_cli.profiles.folds.explicit import APART, CATEGORY, ITEM, TAG
+from persona_cli.profiles.stated import leading
 from persona_cli.workspace.settings import Settings
 
 Rows = slice | NDArray[np.int64]
@@ -42,6 +44,8 @@ class Wishes:
     """place, key, left Float64 > 0: what is left of "show me less" by now."""
     named: pl.DataFrame
     """place, key: answers of users that name topics."""
+    leading: pl.DataFrame
+    """place, key: categories that users set as preferred."""
     members: pl.DataFrame
     """key, item_id: the items of each topic by name, and of each answer; item:ID has no row and is its item."""
 
@@ -52,7 +56,7 @@ class Wishes:
 
     def over(self, vocabulary: pl.Series) -> Wished | None:
         """The same over a vocabulary; None where nobody said a thing about its items."""
-        spoken = [self.blocked["key"], self.less["key"], self.named["key"]]
+        spoken = [self.blocked["key"], self.less["key"], self.named["key"], self.leading["key"]]
         keys = pl.concat(spoken).unique().sort()
         if not len(keys):
             return None
@@ -75,6 +79,7 @@ class Wishes:
             less,
             by_item,
             self._matrix(self.named, keys),
+            self._matrix(self.leading, keys),
             np.float32(self.factor),
             self.evidence,
         )
@@ -98,6 +103,7 @@ class Wished:
     less_items: sparse.csr_array
     """The part of `less` that is about single items."""
     answers: sparse.csr_array
+    leading: sparse.csr_array
     factor: np.float32
     """What one fresh "show me less" multiplies a score by."""
     evidence: float
@@ -114,15 +120,16 @@ class Wished:
     def adjust(self, scores: Floats, rows: Rows, events: NDArray[np.int64]) -> None:
         """Lower and raise `scores` (n_rows, n_items) in place; `events`: those with an item of each user (n_rows,)."""
         self.lower(scores, rows)
-        answers = sparse.csr_array(self.answers[rows] @ self.topics)
-        users, columns = _entries(answers)
-        if not len(users):
-            return
-        best = np.zeros(len(scores), dtype=np.float32)  # (n_rows,)
-        best[np.unique(users)] = np.max(scores[np.unique(users)], axis=1, initial=0)
-        best[best <= 0] = 1
         weight = self.evidence / np.maximum(events + self.evidence, 1e-300) * (self.evidence > 0)
-        scores[users, columns] += ((weight * best)[users] * answers.data).astype(np.float32)
+        for said, share in ((self.answers, weight), (self.leading, np.ones(len(scores)))):
+            named = sparse.csr_array(said[rows] @ self.topics)
+            users, columns = _entries(named)
+            if not len(users):
+                continue
+            best = np.zeros(len(scores), dtype=np.float32)  # (n_rows,)
+            best[np.unique(users)] = np.max(scores[np.unique(users)], axis=1, initial=0)
+            best[best <= 0] = 1
+            scores[users, columns] += ((share * best)[users] * named.data).astype(np.float32)
 
     def lower(self, scores: Floats, rows: Rows) -> None:
         """Lower in place what users want less of."""
@@ -134,7 +141,7 @@ class Wished:
 
     def moves(self, rows: Rows) -> NDArray[np.bool_]:
         """Whose scores may be lowered or raised (n_rows,)."""
-        said = np.diff(self.answers[rows].indptr) + np.diff(self.less[rows].indptr)
+        said = sum(np.diff(one[rows].indptr) for one in (self.answers, self.less, self.leading))
         return np.asarray(said > 0)
 
 
@@ -171,7 +178,8 @@ def wishes_of(
     )
     given = given.join(named.select("key").unique(), on="key", how="semi")
     named = named.join(given.select("key").unique(), on="key", how="semi")
-    by_name = pl.concat([blocked["key"], less["key"]]).unique()
+    first = leading(rows)
+    by_name = pl.concat([blocked["key"], less["key"], first["key"]]).unique()
     by_name = by_name.filter(~by_name.str.starts_with(ITEM))
     members = pl.DataFrame(schema={"key": pl.String, "item_id": pl.String})
     items = catalogue() if len(by_name) or named.height else None
@@ -185,6 +193,7 @@ def wishes_of(
         blocked.join(places, on="user_id").select("place", "key"),
         less.filter(pl.col("left") > 0).join(personal, on="user_id").select("place", "key", "left"),
         given.join(personal, on="user_id").select("place", "key"),
+        first.join(personal, on="user_id").select("place", "key"),
         members,
         settings.number("recommend.show_less_factor"),
         settings.number("recommend.survey_evidence"),

@@ -17,6 +17,7 @@ from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.population import moment_of_all, population_of
 from persona_cli.profiles.read import STAGES, events_of, nobody, profile_of, profiles
+from persona_cli.profiles.stated import stated
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
@@ -28,7 +29,7 @@ def people(home: Home, as_of: datetime | None = None, known_at: datetime | None 
     """One row a user, sorted by user_id: `profiles` with the computed features and those of [features.NAME]."""
     rows = profiles(home, True, as_of, known_at, folding.COLUMNS).sort("user_id").collect()
     among = features.population(as_of or moment_of_all(rows["last_seen"]), rows)
-    found = segments.with_own(rows.hstack(computed(rows, among)), home)
+    found = segments.with_own(stated(rows.hstack(computed(rows, among))), home)
     return found.drop(name for name in folding.COLUMNS if name.startswith("_"))
 
 
@@ -69,14 +70,14 @@ def person(
 
 
 def told_of(home: Home, row: pl.DataFrame, found: Mapping[str, Any], among: Population) -> dict[str, Any]:
-    """features and segments of one person, as `person` has them, of the folded row and what `profile_of` found."""
+    """features, segments and `PREFERRED` of one person, of the folded row and what `profile_of` found."""
     known = [pl.lit(found[name], pl.String).alias(name) for name in ("stage", "preferred_category")]
     known += [pl.lit(found["holdout"]).alias("holdout")]
     known += [pl.lit(found[name], pl.Float64).alias(name) for name in PREFERRED if name != "preferred_category"]
-    whole = segments.with_own(row.with_columns(known).hstack(computed(row, among)), home)
+    whole = segments.with_own(stated(row.with_columns(known).hstack(computed(row, among))), home)
     shown = whole.select(*features.NAMES, *home.settings.values["features"])
     member = [name for name, one in segments.conditions(home).items() if one.mask(whole)[0]]
-    return {"features": shown.row(0, named=True), "segments": member}
+    return {**whole.select(*PREFERRED).row(0, named=True), "features": shown.row(0, named=True), "segments": member}
 
 
 def population_for(

@@ -24,7 +24,7 @@ from persona_cli.profiles.partials import profile_rows
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
-SPOKEN = ("_blocks", "_show_less", "_answers")
+SPOKEN = ("_blocks", "_show_less", "_answers", "_preferences")
 """Columns of a profile that change lists."""
 
 

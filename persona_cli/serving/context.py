@@ -27,6 +27,7 @@ from persona_cli.profiles.identity import person_events, persons
 from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.read import contexts, stage_of
 from persona_cli.profiles.searches import recent_queries
+from persona_cli.profiles.stated import countries
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -109,7 +110,8 @@ def audience(
         events = person_events(home, as_of).select("user_id", "item_id", "timestamp")
         matrix = with_times(matrix, events.filter(pl.col("user_id").is_in(matrix.users.implode())))
     held_out = np.zeros(len(chosen), dtype=bool) if include_holdout else in_holdout(home, chosen).to_numpy()
-    known = contexts(home, people, as_of).with_columns(
+    known = contexts(home, people, as_of).with_columns(own=countries(said, people))
+    known = known.select("device", country=pl.coalesce("own", "country")).with_columns(
         pl.lit(country_code(value) if name == "country" else value, dtype=pl.String).alias(name)
         for name, value in (context or {}).items()
     )

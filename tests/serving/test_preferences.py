@@ -21,6 +21,7 @@ from persona_cli.models.interactions import interactions_of
 from persona_cli.models.preparing import prepare
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.people import people, person
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.context import audience
 from persona_cli.serving.recommend import recommend
@@ -298,3 +299,37 @@ def test_what_is_learned_of_an_item_that_was_unblocked_is_as_if_it_had_never_bee
     )
     say("block", 3)
     assert learned() == blocked
+
+
+def test_items_of_the_category_that_a_user_set_come_first_however_much_is_known(described: Home) -> None:
+    before = listed(described)
+    assert {item[0] for item, _ in before[:5]} == {"a"}
+    tell(described, "preference", "preferred_category", props='{"value":"B"}')
+    after = listed(described)
+    assert {item[0] for item, _ in after[:N_ITEMS]} == {"b"}
+    assert sorted(item for item, _ in after) == sorted(item for item, _ in before)
+    assert [score for _, score in after] == sorted((score for _, score in after), reverse=True)
+    other = user(2)
+    assert listed(described, other) == listed(described, other)
+    tell(described, "preference", "preferred_category", props='{"value":""}', days=1)
+    assert listed(described) == before
+
+
+def test_settings_take_the_place_of_learned_features(described: Home) -> None:
+    learned = person(described, ME)
+    assert learned["features"]["usual_channel"] is None and learned["preferred_category"] == "A"
+    for days, (key, value) in enumerate(
+        [("preferred_category", "B"), ("usual_channel", "email"), ("usual_hour", "7"), ("country", "de")]
+    ):
+        tell(described, "preference", key, props=f'{{"value":"{value}"}}', days=days)
+    stated = person(described, ME)
+    shown = {name: stated["features"][name] for name in ("usual_channel", "usual_channel_certainty", "usual_hour")}
+    assert shown == {"usual_channel": "email", "usual_channel_certainty": 1.0, "usual_hour": 7}
+    names = ("preferred_category", "preferred_category_share", "preferred_category_certainty")
+    assert [stated[name] for name in names] == ["B", None, 1.0]
+    row = people(described).filter(pl.col("user_id") == ME).row(0, named=True)
+    assert [row[name] for name in (*names, "usual_hour")] == ["B", None, 1.0, 7]
+    asked = audience(described, pl.Series([ME, user(1)]), include_holdout=True)
+    assert asked.context["country"].to_list() == ["DE", None]
+    tell(described, "preference", "usual_hour", props='{"value":"25"}', days=9)
+    assert person(described, ME)["features"]["usual_hour"] == learned["features"]["usual_hour"]
