@@ -169,10 +169,10 @@ class Workspace:
         return lines(self.home, where).collect()
 
     def events(self, as_of: Moment = None, known_at: Moment = None) -> pl.LazyFrame:
-        """Stored events before `as_of` that were ingested until `known_at`, in no order."""
-        from persona_cli.events.store import scan_events
+        """Stored events before `as_of` that were ingested until `known_at`, of those whom analytics cover."""
+        from persona_cli.profiles.permitted import ANALYTICS, stored_events
 
-        return scan_events(self.home, moment_of(as_of), moment_of(known_at))
+        return stored_events(self.home, moment_of(as_of), moment_of(known_at), purpose=ANALYTICS)
 
     def catalogue(self, kind: Kind, as_of: Moment = None) -> pl.DataFrame:
         """Items, users or accounts as they are at `as_of`: one row an id, sorted by id."""
@@ -190,13 +190,13 @@ class Workspace:
         """One row a user with derived columns and features; as of `as_of`, by what was ingested until `known_at`."""
         from persona_cli.profiles.people import people
 
-        return people(self.home, moment_of(as_of), moment_of(known_at)).lazy()
+        return people(self.home, moment_of(as_of), moment_of(known_at), purpose="analytics").lazy()
 
     def profile(self, user: str, as_of: Moment = None, known_at: Moment = None) -> dict[str, Any]:
         """What is known of one user, by the events before `as_of` that were ingested until `known_at`."""
         from persona_cli.profiles.people import person
 
-        return person(self.home, user, moment_of(as_of), known_at=moment_of(known_at))
+        return person(self.home, user, moment_of(as_of), known_at=moment_of(known_at), purpose="analytics")
 
     def profile_diff(self, user: str, since: Moment, until: Moment = None, known_at: Moment = None) -> dict[str, Any]:
         """What changed in one user's profile between two moments (`until` None: now); see `profiles.difference`."""
@@ -214,13 +214,13 @@ class Workspace:
         """The ids of a segment's users, or of those who meet a condition, sorted."""
         from persona_cli.profiles.people import members
 
-        return members(self.home, name, when, moment_of(as_of))
+        return members(self.home, name, when, moment_of(as_of), purpose="analytics")
 
     def history(self, as_of: Moment = None) -> pl.DataFrame:
         """Strength of each user, item and day (thousandths), sorted."""
         from persona_cli.profiles.history import history
 
-        return history(self.home, moment_of(as_of))
+        return history(self.home, moment_of(as_of), purpose="analytics")
 
     def sql(self, query: str) -> pl.DataFrame:
         """The answer to one SELECT over the workspace's tables."""

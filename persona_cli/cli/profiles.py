@@ -70,12 +70,13 @@ def show(
 
     from persona_cli.cli.profile_page import page
     from persona_cli.profiles.people import person
+    from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.workspace import runs
     from persona_cli.workspace.moments import moment_of
 
     home = locate_home()
     with runs.recording(home, invocation.words, ids=[user]):
-        found = person(home, user, moment_of(as_of), top, moment_of(known_at))
+        found = person(home, user, moment_of(as_of), top, moment_of(known_at), purpose=ANALYTICS)
         if as_json:
             emit_json(found, out)
             return
@@ -105,6 +106,7 @@ def profile_list(
     """
     import polars as pl
 
+    from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.profiles.read import preferred_categories, profiles
     from persona_cli.workspace.moments import moment_of
 
@@ -112,13 +114,13 @@ def profile_list(
     past = as_of is not None or known_at is not None
     if not past:
         warn_if_behind(home)
-    rows = profiles(home, past, moment_of(as_of), moment_of(known_at))
+    rows = profiles(home, past, moment_of(as_of), moment_of(known_at), purpose=ANALYTICS)
     if stage is not None:
         rows = rows.filter(pl.col("stage") == stage)
     first = rows.sort("events", "user_id", descending=[True, False]).head(limit).collect()
     columns = ("user_id", "account_id", "stage", "holdout", "events", "items", "sessions", "first_seen", "last_seen")
     if not past:  # only of those shown
-        preferred = preferred_categories(home, first["user_id"])
+        preferred = preferred_categories(home, first["user_id"], purpose=ANALYTICS)
         first = first.join(preferred, "user_id", "left", maintain_order="left")
     render(first.select(*columns, "device", "country", "preferred_category"), chosen_format(format, as_json), out)
 
@@ -170,6 +172,7 @@ def export(
     """
     from persona_cli.privacy.recipients import named, register
     from persona_cli.profiles.people import people
+    from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.workspace import runs
     from persona_cli.workspace.artifacts import file_digest, replace_file
     from persona_cli.workspace.moments import moment_of
@@ -179,7 +182,7 @@ def export(
     with runs.recording(home, invocation.words) as run:
         if as_of is None and known_at is None:
             warn_if_behind(home)
-        rows = people(home, moment_of(as_of), moment_of(known_at))
+        rows = people(home, moment_of(as_of), moment_of(known_at), purpose=ANALYTICS)
         with replace_file(file) as beside:
             rows.write_parquet(beside)
             if recipient is not None:

@@ -137,11 +137,12 @@ def members(
 def _people(home: Home, as_of: str | None) -> pl.DataFrame:
     from persona_cli.cli.profiles import warn_if_behind
     from persona_cli.profiles.people import people
+    from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.workspace.moments import moment_of
 
     if as_of is None:
         warn_if_behind(home)
-    return people(home, moment_of(as_of))
+    return people(home, moment_of(as_of), purpose=ANALYTICS)
 
 
 def _share(share: float | None) -> str:

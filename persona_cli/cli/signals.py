@@ -166,10 +166,11 @@ def navigation(
 def _signals(found: SignalFit | None) -> list[dict[str, Any]]:
     """A row a rule in force, in the order in which they are tried; then event types that no rule names."""
     from persona_cli.profiles.fitting import event_counts
+    from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.profiles.signals import DWELL, NEVER, SCROLL, THOUSANDTHS, rules, too_few
 
     home = locate_home()
-    settings, counts = home.settings, event_counts(home)
+    settings, counts = home.settings, event_counts(home, purpose=ANALYTICS)
     minimum, weak = settings.table("signals.minimum"), too_few(settings)
     graded, rows = settings.flag("signals.graded"), []
     ordered = [(str(rule), rule.event_type, entry, rule.op) for rule, entry in rules(settings)]
@@ -222,6 +223,8 @@ def _sentences(found: SignalFit | None) -> list[str]:
         parts.append(f"{fit.idle_time:.0%} of the page time is idle")
     lines = [f"Of {fit.events:,} {of}: {'; '.join(parts)}."]
     shares = ", ".join(f"{fit.share(role):.0%} {role}" for role in dict.fromkeys(fit.roles))
+    if fit.share_error is not None and idle is not None:
+        shares += f" (reading ± {1.96 * 100 * fit.share_error:.1f} points)"
     worse = ", ".join(f"{n} by {bic - min(fit.bic):,.0f}" for n, bic in enumerate(fit.bic, 1) if bic > min(fit.bic))
     lines.append(
         f"Components: {shares}; of other numbers of components BIC is worse: {worse}. "
@@ -248,6 +251,7 @@ def _document(found: SignalFit | None) -> dict[str, Any]:
             "source": found.source,
             "engaged_median": fit.median("engaged"),
             "idle_from": fit.idle_from(),
+            "engaged_share": fit.share("engaged"),
             "targets": found.targets.height,
         }
     return {"signals": _signals(found), "dwell": dwell}

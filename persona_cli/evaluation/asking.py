@@ -19,6 +19,7 @@ from persona_cli.models.interactions import contexts, dislikes_for, rows_for, ti
 from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
 from persona_cli.models.wishes import Wishes, wishes_of
 from persona_cli.profiles import preferences
+from persona_cli.profiles.permitted import Purpose
 from persona_cli.profiles.searches import recent_queries
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -34,9 +35,9 @@ class Beside:
     """What users told, at any time: `profiles.preferences.explicit_events`."""
 
     @classmethod
-    def of(cls, home: Home, as_of: datetime | None = None) -> Self:
-        """What a workspace knows, and what was told before `as_of`."""
-        return cls(partial(described, home), preferences.explicit_events(home, as_of))
+    def of(cls, home: Home, as_of: datetime | None = None, *, purpose: Purpose = None) -> Self:
+        """What a workspace knows, and what was told before `as_of` by those whom the purpose covers."""
+        return cls(partial(described, home), preferences.explicit_events(home, as_of, purpose=purpose))
 
     def items(self, exam: Exam) -> pl.DataFrame | None:
         """Items as they could be known at the cut; None: there is no catalogue."""

@@ -26,6 +26,7 @@ from persona_cli.evaluation.sitting import sit
 from persona_cli.events.lists import read_ids
 from persona_cli.profiles.history import signal_events
 from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.permitted import MEASURING, allowed
 from persona_cli.workspace.home import Home
 
 
@@ -60,13 +61,13 @@ def evaluate(
     home = dataclasses.replace(home, settings=home.settings.with_flags(given))
     lengths = tuple(ks or home.settings.wholes("evaluate.k"))
     wanted = recipes(home, models, given)
-    events = signal_events(home, as_of).collect()
+    events = signal_events(home, as_of, purpose=MEASURING).collect()
     if not events.height:
         when = "" if as_of is None else f" before {as_of:%Y-%m-%d %H:%M:%S} UTC"
         raise MissingInput(f"there are no events{when} to evaluate on", "persona ingest FILE")
     saved = None
     if refit:
-        papers = _exams(events, split, test, home.settings.number("evaluate.test_share"), cuts)
+        papers = _exams(home, events, split, test, home.settings.number("evaluate.test_share"), cuts)
     else:
         saved, until = as_saved(wanted)
         papers = [exams.by_cut(events, until, ", ".join(one.title for one in saved))]
@@ -153,9 +154,12 @@ def _check(
         )
 
 
-def _exams(events: pl.DataFrame, split: str | None, test: str | None, test_share: float, cuts: int) -> list[Exam]:
+def _exams(
+    home: Home, events: pl.DataFrame, split: str | None, test: str | None, test_share: float, cuts: int
+) -> list[Exam]:
     if test is not None:
-        return [exams.by_pairs(events, read_ids(test, ["user_id", "item_id"]), test)]
+        pairs = read_ids(test, ["user_id", "item_id"])
+        return [exams.by_pairs(events, allowed(home, MEASURING, pairs["user_id"].unique()).rows(pairs), test)]
     if cuts > 1:
         return exams.rolling(events, split or "time", test_share, cuts)
     return [exams.by_split(events, split or "time", test_share)]

@@ -31,6 +31,7 @@ from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import popularity
 from persona_cli.models.ranking import rank
 from persona_cli.profiles.history import signal_events
+from persona_cli.profiles.permitted import ANALYTICS, allowed
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings, load
 
@@ -62,8 +63,10 @@ def evaluate_lists(
     settings = load(None, {}) if home is None else home.settings
     lengths = tuple(ks or settings.wholes("evaluate.k"))
     answers = foreign.read_pairs(test).unique().sort("user_id", "item_id")
+    if home is not None:
+        answers = allowed(home, ANALYTICS, answers["user_id"].unique()).rows(answers)
     if not answers.height:
-        raise MissingInput(f"{test} holds no pair: there is nothing to ask for")
+        raise MissingInput(f"{test} holds no pair to ask for of anybody who may be measured")
     lists: dict[str, pl.DataFrame] = {}
     notes: list[str] = []
     for source in sources:
@@ -115,7 +118,7 @@ def _exam(home: Home | None, answers: pl.DataFrame, test: str, as_of: datetime |
     """The right answers as an exam, over the events of the workspace before `as_of`; and all its events."""
     headline = f"lists from files, tested on {answers.height:,} pairs of {Path(test).name}"
     split = {"kind": "lists", "cut": as_of, "reason": None, "source": test, "headline": headline}
-    events = pl.DataFrame(schema=_EVENTS) if home is None else signal_events(home).collect()
+    events = pl.DataFrame(schema=_EVENTS) if home is None else signal_events(home, purpose=ANALYTICS).collect()
     past = events if as_of is None else events.filter(pl.col("timestamp") < as_of)
     notes: tuple[str, ...] = ()
     if home is not None and past.height:

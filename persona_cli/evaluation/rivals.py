@@ -53,6 +53,7 @@ from persona_cli.models.vocabulary import positions
 from persona_cli.models.wishes import wishes_of
 from persona_cli.profiles import preferences
 from persona_cli.profiles.history import signal_events
+from persona_cli.profiles.permitted import MEASURING
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 
@@ -138,7 +139,7 @@ def rivalry(
     if names[0] == names[1]:
         raise UsageError(f"{names[0]} would be compared with itself", "persona model list")
     measured, k = _metric(metric, home.settings.wholes("evaluate.k"))
-    events = signal_events(home).collect()
+    events = signal_events(home, purpose=MEASURING).collect()
     exam = exams.by_split(events, "time", home.settings.number("evaluate.test_share"))
     membership.ready(home, exam, membership.named(slices))
     *wanted, baseline = recipes(home, names)
@@ -268,7 +269,7 @@ def _now(
     users = matrix.users.gather(drawn(matrix.users))
     hidden = events.filter((pl.col("consumed") | pl.col("never")) & pl.col("item_id").is_not_null())
     pairs = hidden.join(users.to_frame(), on="user_id", how="semi").select("user_id", "item_id").unique()
-    said = preferences.spoken_in(preferences.explicit_events(home), events)
+    said = preferences.spoken_in(preferences.explicit_events(home, purpose=MEASURING), events)
     wishes = wishes_of(said, users, home.settings, lambda: items_described(home))
     places, queries = positions(users, matrix.users), searches(events, users)
     roster = Asked(users, matrix, places, contexts(events, users), still_barred(pairs, events), queries, wishes)

@@ -26,6 +26,7 @@ from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
 from persona_cli.models.ranking import ranked_with_ties
+from persona_cli.profiles.permitted import MEASURING
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
@@ -65,7 +66,7 @@ def sit(
     known = learned if exam.known is exam.train else interactions_of(exam.known, settings)
     if any(reads_order(one.model) for one in contenders):
         known = with_times(known, exam.known)
-    roster = asked(exam, known, Beside.of(home).wishes(exam, settings))
+    roster = asked(exam, known, Beside.of(home, purpose=MEASURING).wishes(exam, settings))
     never = unavailable(home, exam.as_of)
     popular = baseline_of(contenders)
     lists: dict[str, pl.DataFrame] = {}

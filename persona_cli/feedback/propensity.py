@@ -29,6 +29,7 @@ from persona_cli.models import registry
 from persona_cli.models.base import Model
 from persona_cli.models.propensity import Calibration, Logistic, Propensity, boosted, sigmoid
 from persona_cli.models.trees import Trees
+from persona_cli.profiles.permitted import PERSONALIZATION, TRAINING
 from persona_cli.profiles.snapshots import Spec, happened, snapshot, spec_of, user_events
 from persona_cli.workspace import artifacts, locks
 from persona_cli.workspace.expressions import Condition, parse_condition
@@ -134,7 +135,7 @@ def train_propensity(
     """
     target = target_of(event)
     with locks.hold(home, "models", "train", wait):
-        events = user_events(home, as_of)
+        events = user_events(home, as_of, purpose=TRAINING)
         if not events.height:
             raise MissingInput("there are no events of users to learn from", "persona ingest FILE")
         _check_known(events, target)
@@ -199,7 +200,7 @@ def score_propensity(
     without an event has no score (null). MissingInput where there is no such model.
     """
     model = load_propensity(home, reference, event)
-    events = user_events(home, as_of)
+    events = user_events(home, as_of, purpose=PERSONALIZATION)
     if not events.height:
         raise MissingInput("there are no events of users to score them from", "persona ingest FILE")
     at = after(events) if as_of is None else as_of

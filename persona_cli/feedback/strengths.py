@@ -36,6 +36,7 @@ from persona_cli.feedback.targets import Stated, Wanted, condition_of, held_out,
 from persona_cli.feedback.training import hyper_parameters
 from persona_cli.models import kinds
 from persona_cli.profiles.history import signal_events
+from persona_cli.profiles.permitted import TRAINING
 from persona_cli.profiles.signals import NEVER, THOUSANDTHS
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings, render_table
@@ -145,8 +146,9 @@ def learn(
     alone.
     """
     settings = home.settings.with_flags(hyper_parameters(overrides or {}, [kinds.known(model, kinds.INDIVIDUAL)]))
-    events = signal_events(home, as_of).select(*dict.fromkeys((*NEEDED, "value")), IF_CENTRED).collect()
-    return from_events(events, settings, target, model, Beside.of(home, as_of))
+    known = signal_events(home, as_of, purpose=TRAINING)
+    events = known.select(*dict.fromkeys((*NEEDED, "value")), IF_CENTRED).collect()
+    return from_events(events, settings, target, model, Beside.of(home, as_of, purpose=TRAINING))
 
 
 def from_events(

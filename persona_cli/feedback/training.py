@@ -34,6 +34,7 @@ from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare, prepared
 from persona_cli.profiles.history import history, signal_events
+from persona_cli.profiles.permitted import TRAINING
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks
 from persona_cli.workspace.declarations import BY_KEY
@@ -106,7 +107,7 @@ def material(
 
     MissingInput where there is nothing to learn from.
     """
-    events = signal_events(home, as_of).select(*NEEDED, IF_CENTRED).collect()
+    events = signal_events(home, as_of, purpose=TRAINING).select(*NEEDED, IF_CENTRED).collect()
     if not events.height:
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
         raise MissingInput(f"there are no events{when} to learn from", "persona ingest FILE")
@@ -145,7 +146,7 @@ def _prepared(home: Home, events: pl.DataFrame, settings: Settings, as_of: datet
     if as_of is not None:
         known = events["item_id"].drop_nulls().unique()
         return prepare(events, settings, as_of, catalogue=described(home, as_of, known), ordered=ordered)
-    matrix = interactions_of(events, settings, history(home))
+    matrix = interactions_of(events, settings, history(home, purpose=TRAINING))
     gram = gram_store.current_gram(dataclasses.replace(home, settings=settings), matrix, settings)
     return prepared(matrix, events, settings, after(events), gram, described(home), ordered)
 
@@ -187,7 +188,7 @@ def _chosen(
         individual = wanted[0] if wanted else None
         return Choice(individual, evidence, {}, 0, "", "named" if individual else "named: the popular list alone")
     try:
-        beside = Beside.of(home, as_of)
+        beside = Beside.of(home, as_of, purpose=TRAINING)
         return choose(events, afford.settings, wanted, tune=not names, cuts=afford.cuts, beside=beside)
     except MissingInput as error:
         individual = by_rule(wanted)

@@ -10,7 +10,7 @@ import polars as pl
 from persona_cli.errors import UsageError, nearest
 from persona_cli.events.catalogue import current
 from persona_cli.privacy import files
-from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.permitted import person_events
 from persona_cli.profiles.read import profiles
 from persona_cli.workspace.home import Home
 
@@ -28,9 +28,9 @@ def columns_of(what: str, names: Sequence[str], home: Home | None) -> pl.DataFra
     if what in ("users", "accounts"):
         rows = current(home, what).lazy()  # type: ignore[arg-type]
     elif what == "events":
-        rows = person_events(home)
+        rows = person_events(home, purpose=None)
     elif what == "profiles":
-        rows = profiles(home)
+        rows = profiles(home, purpose=None)
     else:
         raise UsageError(f"{what!r} is neither a file nor a table{nearest(what, TABLES)}")
     there = set(rows.collect_schema().names())

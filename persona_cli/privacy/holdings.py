@@ -76,7 +76,7 @@ def line(event: Mapping[str, Any], strangers: Strangers) -> str:
 def profile(home: Home, user: str) -> Row | None:
     """What follows from the events, each value with what it means; None without any."""
     try:
-        found = person(home, user, top=50)
+        found = person(home, user, top=50, purpose=None)
     except MissingInput:
         return None
     features = found.pop("features")

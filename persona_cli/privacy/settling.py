@@ -28,6 +28,7 @@ from persona_cli.profiles.fitting import Source, fit_signals
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import Links
 from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles.permitted import TRAINING
 from persona_cli.profiles.signal_fit import keep_fit_in_force, load
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import artifacts, locks, tables
@@ -89,7 +90,7 @@ def settle(
         tell("models")
         models = refitting.refit(home) if refit else refitting.unfitted(home)
         tell("figures of users")
-        known = profile_rows(home, ("user_id",))["user_id"] if persons is None else None
+        known = profile_rows(home, ("user_id",), purpose=None)["user_id"] if persons is None else None
         with locks.unread(home, READERS_WAIT) as alone:
             per_user = remove_people(home, persons, known)
             tell("superseded files")
@@ -177,5 +178,6 @@ def _gram(home: Home, persons: pl.Series | None) -> str | None:
         return None
     if persons is not None:
         return gram_store.subtract(home, persons)
-    matrix = interactions_of(signal_events(home).collect(), home.settings, history(home))
+    events, rows = signal_events(home, purpose=TRAINING).collect(), history(home, purpose=TRAINING)
+    matrix = interactions_of(events, home.settings, rows)
     return gram_store.update(home, matrix, home.settings).mode

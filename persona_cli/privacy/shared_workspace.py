@@ -26,7 +26,7 @@ from persona_cli.events.schema import stored_schema
 from persona_cli.privacy.pseudonyms import Places, Rename
 from persona_cli.privacy.replacing import Replacing
 from persona_cli.privacy.unicity import Unicity, matrix_of, unicity
-from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.permitted import person_events
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks, tables
 from persona_cli.workspace.home import IDENTITY_FILE, SETTINGS_FILE, Home, create
@@ -118,7 +118,7 @@ def ids_of(home: Home, places: Places, rename: Rename) -> None:
 
 def unicity_of(home: Home) -> Unicity:
     """How many persons are the only ones with 4 of their items, by all events of the workspace."""
-    pairs = person_events(home).select("user_id", "item_id").drop_nulls().unique().collect()
+    pairs = person_events(home, purpose=None).select("user_id", "item_id").drop_nulls().unique().collect()
     return unicity(matrix_of(pairs["user_id"], pairs["item_id"]))
 
 

@@ -13,6 +13,7 @@ from persona_cli.profiles.features import OWN_EVENTS, alone
 from persona_cli.profiles.fold import fold_users
 from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.people import population_for, told_of
+from persona_cli.profiles.permitted import ANALYTICS
 from persona_cli.profiles.read import events_of, profile_of
 from persona_cli.workspace.home import Home
 
@@ -37,7 +38,7 @@ def difference(
         raise UsageError(
             f"--from {since.isoformat()} is not before --to {until.isoformat()}", "give the earlier one first"
         )
-    events = events_of(home, user, until, known_at)
+    events = events_of(home, user, until, known_at, purpose=ANALYTICS)
     if not events.height:
         raise MissingInput(f"nothing is known of a user {user!r} at that time", "persona profile list")
     earlier = events.filter(pl.col("timestamp") < since) if since is not None else events.clear()
@@ -64,7 +65,7 @@ def _known(home: Home, events: pl.DataFrame, as_of: datetime | None, known_at: d
     found = profile_of(home, events, as_of, _ALL)
     own = list(home.settings.values["features"])
     if own or home.settings.values["segments"]:
-        among = population_for(home, found, as_of, known_at)
+        among = population_for(home, found, as_of, known_at, purpose=ANALYTICS)
     else:
         among = alone(as_of or found["last_seen"])
     told = told_of(home, fold_users(events, FoldRules.of(home.settings)), found, among)

@@ -17,6 +17,7 @@ import polars as pl
 
 from persona_cli.profiles import mixture as mixtures
 from persona_cli.profiles.mixture import Durations, Floats, Mixture
+from persona_cli.profiles.mixture_error import share_error
 
 Role = Literal["bounce", "engaged", "idle"]
 BOUNCE_MEDIAN = 10.0
@@ -51,6 +52,8 @@ class DwellFit:
     """Share of the recorded time that was idle."""
     histogram: tuple[tuple[float, float, int], ...]
     """(from, to, events), seconds; bins of about equal width in logs that hold whole recorded values."""
+    share_error: float | None = None
+    """Standard error of the share of reading (`mixture_error`); None: not known."""
 
     def said(self) -> dict[str, Any]:
         """As JSON types, numbers with six significant digits, so that no last bit makes another fit."""
@@ -66,6 +69,7 @@ class DwellFit:
             "events": self.events,
             "bic": [round(value, 1) for value in self.bic],
             "idle_time": _six(self.idle_time),
+            "share_error": None if self.share_error is None else _six(self.share_error),
             "histogram": [[_six(low), _six(high), n] for low, high, n in self.histogram],
         }
 
@@ -83,6 +87,7 @@ class DwellFit:
             said["events"],
             said["idle_time"],
             tuple((low, high, n) for low, high, n in said["histogram"]),
+            said.get("share_error"),
         )
 
     def share(self, role: Role) -> float:
@@ -125,6 +130,7 @@ def fit_dwell(seconds: Floats, high: float = np.inf) -> DwellFit:
         int(durations.total),
         0.0,
         _histogram(seconds, resolution, high),
+        share_error(durations, best, [n for n, role in enumerate(roles) if role == "engaged"]),
     )
     idle = probabilities(found, seconds)["idle"]
     return DwellFit(**{**vars(found), "idle_time": float((idle * seconds).sum() / seconds.sum())})

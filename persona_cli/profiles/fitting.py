@@ -15,11 +15,10 @@ import numpy as np
 import polars as pl
 
 from persona_cli.errors import MissingInput
-from persona_cli.events.store import scan_events
 from persona_cli.profiles.dwell import fit_dwell, fit_targets
 from persona_cli.profiles.folds.attention import HEARTBEAT
 from persona_cli.profiles.folds.explicit import RATING, thousandths
-from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.permitted import TRAINING, Purpose, person_events, stored_events
 from persona_cli.profiles.ratings import estimated
 from persona_cli.profiles.sessions import with_dwell, with_sessions
 from persona_cli.profiles.signal_fit import TARGETS, SignalFit, load, publish
@@ -60,9 +59,9 @@ def fit_signals(home: Home, source: Source | None = None, wait: float = 0.0) -> 
 def learned(home: Home, source: Source | None = None, as_of: datetime | None = None) -> SignalFit:
     """As `fit_signals` (from events before `as_of`), but kept by nobody."""
     needed = home.settings.whole("signals.dwell.min_events")
-    counts = event_counts(home, as_of)
+    counts = event_counts(home, as_of, purpose=TRAINING)
     chosen: Source = source or ("dwell" if counts.get(DWELL, 0) >= needed else "gaps")
-    seconds = dwell_seconds(home, chosen, as_of)
+    seconds = dwell_seconds(home, chosen, as_of, purpose=TRAINING)
     ratings = _ratings(home, as_of) if counts.get(RATING, 0) else None
     nothing = SignalFit(None, chosen, counts, pl.DataFrame(schema=TARGETS), ratings)
     if seconds.height < needed or seconds["seconds"].n_unique() < 2:
@@ -78,24 +77,28 @@ def learned(home: Home, source: Source | None = None, as_of: datetime | None = N
 
 def _ratings(home: Home, as_of: datetime | None) -> dict[str, float] | None:
     """What users' means are drawn to (`ratings.estimated`)."""
-    rated = person_events(home, as_of).filter((pl.col("event_type") == RATING) & pl.col("value").is_finite())
+    rated = person_events(home, as_of, purpose=TRAINING).filter(
+        (pl.col("event_type") == RATING) & pl.col("value").is_finite()
+    )
     stars = thousandths(pl.col("value"))
     sums = {"n": pl.len(), "total": stars.sum() / 1000, "squares": (stars * stars).sum() / 1_000_000}
     found = estimated(rated.group_by("user_id").agg(**sums).sort("user_id").collect())
     return None if found is None else found._asdict()
 
 
-def event_counts(home: Home, as_of: datetime | None = None) -> dict[str, int]:
+def event_counts(home: Home, as_of: datetime | None = None, *, purpose: Purpose = None) -> dict[str, int]:
     """Events by event type, by name."""
     if not tables.exists(home, "events"):
         return {}
-    counted = scan_events(home, as_of).group_by("event_type").agg(pl.len()).sort("event_type").collect()
-    return {str(kind): int(n) for kind, n in counted.rows()}
+    counted = stored_events(home, as_of, purpose=purpose).group_by("event_type").agg(pl.len())
+    return {str(kind): int(n) for kind, n in counted.sort("event_type").collect().rows()}
 
 
-def dwell_seconds(home: Home, source: Source, as_of: datetime | None = None) -> pl.DataFrame:
+def dwell_seconds(
+    home: Home, source: Source, as_of: datetime | None = None, *, purpose: Purpose = None
+) -> pl.DataFrame:
     """user_id, kind, target, seconds (above 0) of each look; kind says which column the target is of, first an item."""
-    events = person_events(home, as_of)
+    events = person_events(home, as_of, purpose=purpose)
     if source == "dwell":
         looks = events.filter(pl.col("event_type") == DWELL).select("user_id", *_COLUMNS, seconds="value").collect()
     else:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persona_cli.profiles.coding import Coded, Ints, coded, compacted, run_starts, sort_order
-from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.permitted import Purpose, allowed, person_events
 from persona_cli.profiles.ratings import ALONE, RATED, RATINGS, Centring, centring, spoken
 from persona_cli.profiles.signals import THOUSANDTHS, Flags, Signals, with_signals
 from persona_cli.workspace import tables
@@ -57,13 +57,13 @@ _TYPES = {
 NOBODY = pl.DataFrame(schema=_TYPES)
 
 
-def signal_events(home: Home, as_of: datetime | None = None) -> pl.LazyFrame:
+def signal_events(home: Home, as_of: datetime | None = None, *, purpose: Purpose = None) -> pl.LazyFrame:
     """All events (before `as_of`) with their signals, one row an event, in no order.
 
     Columns: user_id (the person), item_id (nullable), timestamp, event_type, value, device, country, position, query,
     strength Int64 (thousandths), never, consumed Boolean; with signals.center_ratings also rated (`with_signals`).
     """
-    events = person_events(home, as_of).select(
+    events = person_events(home, as_of, purpose=purpose).select(
         "user_id", "item_id", "timestamp", "event_type", "value", "device", "country", "position", "query"
     )
     return with_signals(events, home.settings)
@@ -148,17 +148,19 @@ def negative(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(-pl.col(SUMS))
 
 
-def history(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
+def history(home: Home, as_of: datetime | None = None, *, purpose: Purpose = None) -> pl.DataFrame:
     """All users' history, sorted by user_id, item_id, day: from the table, or folded from events before `as_of`."""
     if as_of is not None:
-        return fold_history(signal_events(home, as_of))
+        return fold_history(signal_events(home, as_of, purpose=purpose))
     table = tables.open_table(home, NAME)
     by_bucket: dict[str, list[File]] = {}
     for file in table.files if table is not None else ():
         by_bucket.setdefault(file.partition["bucket"], []).append(file)
     if table is None or not by_bucket:
         return NOBODY
-    return _sorted_by_user(pl.concat([_bucket(table, files) for files in by_bucket.values()], rechunk=True))
+    who = allowed(home, purpose)
+    parts = [who.rows(_bucket(table, files)) for files in by_bucket.values()]
+    return _sorted_by_user(pl.concat(parts, rechunk=True))
 
 
 def _bucket(table: Table, files: list[File]) -> pl.DataFrame:

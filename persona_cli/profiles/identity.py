@@ -25,7 +25,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persona_cli.events.schema import UTC_MICROSECONDS
-from persona_cli.events.store import scan_events
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
@@ -80,11 +79,6 @@ class Persons:
 def raw_key() -> pl.Expr:
     """The id that an event was recorded under, as `user_id`: the user's, else the anonymous one."""
     return pl.coalesce("user_id", "anon_id").alias("user_id")
-
-
-def person_events(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> pl.LazyFrame:
-    """All events (before `as_of`, stored until `known_at`) with the person as `user_id`; in no order."""
-    return scan_events(home, as_of, known_at).with_columns(persons(home, as_of, known_at).key())
 
 
 def persons(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> Persons:

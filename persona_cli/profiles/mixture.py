@@ -117,7 +117,7 @@ def fit(durations: Durations, n_components: int) -> Mixture:
 
 def log_likelihood(durations: Durations, mixture: Mixture) -> float:
     """Of the counts, given that only durations within the limits were recorded (a density for points)."""
-    density = np.exp(_log_densities(durations.nodes, mixture)) @ mixture.weights  # (n_nodes,)
+    density = np.exp(log_densities(durations.nodes, mixture)) @ mixture.weights  # (n_nodes,)
     bins = np.add.reduceat(durations.shares * density, durations.starts)
     inside = 1 - float(mixture.weights @ outside(durations.low, durations.high, mixture).mass.sum(axis=0))
     if inside <= 0:
@@ -139,7 +139,7 @@ def recorded_shares(durations: Durations, mixture: Mixture) -> Floats:
 def step(durations: Durations, mixture: Mixture) -> Mixture:
     """One step of EM."""
     nodes = durations.nodes[:, None]  # (n_nodes, 1)
-    joint = durations.shares[:, None] * np.exp(_log_densities(durations.nodes, mixture)) * mixture.weights
+    joint = durations.shares[:, None] * np.exp(log_densities(durations.nodes, mixture)) * mixture.weights
     bins = np.add.reduceat(joint.sum(axis=1), durations.starts)
     ratio = durations.counts / np.maximum(bins, 1e-300)
     lengths = np.diff(durations.starts, append=len(durations.nodes))
@@ -186,8 +186,8 @@ def outside(low: float, high: float, mixture: Mixture) -> Outside:
     return Outside(mass, mean, variance)
 
 
-def _log_densities(z: Floats, mixture: Mixture) -> Floats:
-    """(n, k)"""
+def log_densities(z: Floats, mixture: Mixture) -> Floats:
+    """Of log-durations z (n,) under each component (n, k)."""
     return np.asarray(-0.5 * ((z[:, None] - mixture.means) / mixture.sds) ** 2 - np.log(mixture.sds) - _LOG_ROOT)
 
 

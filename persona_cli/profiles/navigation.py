@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 
 from persona_cli.profiles.cells import SMALLEST_CELL
-from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.permitted import ANALYTICS, person_events, refusal
 from persona_cli.profiles.sessions import moves, with_sessions
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -50,15 +50,18 @@ def navigation(home: Home, by: By = "place", as_of: datetime | None = None) -> t
 
 
 def navigation_of(home: Home, user: str, by: By = "place", as_of: datetime | None = None) -> pl.DataFrame:
-    """from, to, n of one user, most often first."""
+    """from, to, n of one user, most often first. Raises Refused where analytics do not cover the person."""
     if not tables.exists(home, "events"):
         return pl.DataFrame(schema=_SCHEMA)
+    if (why := refusal(home, user, ANALYTICS)) is not None:
+        raise why
     counted = _moves(home, by, as_of, user).group_by("from", "to").agg(pl.len().cast(pl.Int64).alias("n"))
     return counted.sort("n", "from", "to", descending=[True, False, False])
 
 
 def _moves(home: Home, by: By, as_of: datetime | None, user: str | None = None) -> pl.DataFrame:
-    events = person_events(home, as_of).filter(~pl.col("event_type").is_in(MEASURED)).select("user_id", *_COLUMNS)
+    events = person_events(home, as_of, purpose=ANALYTICS).select("user_id", *_COLUMNS)
+    events = events.filter(~pl.col("event_type").is_in(MEASURED))
     if user is not None:
         events = events.filter(pl.col("user_id") == user)
     sessions = with_sessions(events.collect(), home.settings.number("profiles.session_gap_minutes"))

@@ -13,6 +13,7 @@ import polars as pl
 from persona_cli.errors import MissingInput
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles.folds.part import FoldRules
+from persona_cli.profiles.permitted import Purpose, allowed
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
@@ -43,8 +44,15 @@ def by_size(files: Sequence[File]) -> list[File]:
     return sorted(files, key=lambda file: (-file.rows, file.path))
 
 
-def profile_rows(home: Home, columns: Sequence[str] = folding.SHOWN) -> pl.DataFrame:
+def profile_rows(home: Home, columns: Sequence[str] = folding.SHOWN, *, purpose: Purpose = None) -> pl.DataFrame:
     """One row a user of the profiles table, in no order. Raises MissingInput where it is of an older version."""
+    who = allowed(home, purpose)
+    if who.everybody or "user_id" in columns:
+        return who.rows(_rows(home, columns))
+    return who.rows(_rows(home, ("user_id", *columns))).drop("user_id")
+
+
+def _rows(home: Home, columns: Sequence[str]) -> pl.DataFrame:
     table, largest, increments = stored_rows(home)
     if table is None:
         return folding.NOBODY.select(columns)

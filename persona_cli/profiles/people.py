@@ -15,6 +15,7 @@ from persona_cli.profiles.attention import attention
 from persona_cli.profiles.features import PREFERRED, Population, computed
 from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.identity import persons
+from persona_cli.profiles.permitted import ANALYTICS, Purpose
 from persona_cli.profiles.population import moment_of_all, population_of
 from persona_cli.profiles.read import STAGES, events_of, nobody, profile_of, profiles
 from persona_cli.profiles.stated import stated
@@ -25,44 +26,59 @@ RECENT = 10
 """Latest events of one person that are shown."""
 
 
-def people(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> pl.DataFrame:
+def people(
+    home: Home, as_of: datetime | None = None, known_at: datetime | None = None, *, purpose: Purpose = None
+) -> pl.DataFrame:
     """One row a user, sorted by user_id: `profiles` with the computed features and those of [features.NAME]."""
-    rows = profiles(home, True, as_of, known_at, folding.COLUMNS).sort("user_id").collect()
+    rows = profiles(home, True, as_of, known_at, folding.COLUMNS, purpose=purpose).sort("user_id").collect()
     among = features.population(as_of or moment_of_all(rows["last_seen"]), rows)
     found = segments.with_own(stated(rows.hstack(computed(rows, among))), home)
     return found.drop(name for name in folding.COLUMNS if name.startswith("_"))
 
 
 def sizes(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
-    """`segments.sizes` of everybody."""
-    return segments.sizes(people(home, as_of), home)
+    """`segments.sizes` of everybody whom analytics cover."""
+    return segments.sizes(people(home, as_of, purpose=ANALYTICS), home)
 
 
-def members(home: Home, name: str | None = None, when: str | None = None, as_of: datetime | None = None) -> pl.Series:
+def members(
+    home: Home,
+    name: str | None = None,
+    when: str | None = None,
+    as_of: datetime | None = None,
+    *,
+    purpose: Purpose = None,
+) -> pl.Series:
     """user_id of the users of a segment, or of those who meet a condition, sorted (n_members,)."""
     condition = segments.condition(home, name, when)
-    rows = people(home, as_of)
+    rows = people(home, as_of, purpose=purpose)
     return rows.filter(condition.mask(rows))["user_id"]
 
 
 def person(
-    home: Home, user: str, as_of: datetime | None = None, top: int = 10, known_at: datetime | None = None
+    home: Home,
+    user: str,
+    as_of: datetime | None = None,
+    top: int = 10,
+    known_at: datetime | None = None,
+    *,
+    purpose: Purpose = None,
 ) -> dict[str, Any]:
     """As `read.profile`, and more: what is for people to see.
 
     features: computed and own, by name, null where the evidence is too little; segments: names of those the user is in;
     next: what is missing for the next stage ({stage, items}; null at the last); attention: engaged_ms, bounce_ms,
     idle_ms (null without a fit); recent: the latest events, latest first (at, event_type, item_id, title, target,
-    value). `MissingInput` where the user has no events.
+    value). `MissingInput` where the user has no events, `Refused` where the purpose does not cover the person.
     """
     who = persons(home, as_of, known_at)
-    events = events_of(home, user, as_of, known_at, who)
+    events = events_of(home, user, as_of, known_at, who, purpose=purpose)
     if not events.height:
         raise nobody(user, as_of, known_at)
     row = folding.fold_users(events, FoldRules.of(home.settings))
     found = profile_of(home, events, as_of, top, row)
     found["ids"] = who.ids_of(who.of(pl.Series([user]))).to_list()
-    found |= told_of(home, row, found, population_for(home, found, as_of, known_at))
+    found |= told_of(home, row, found, population_for(home, found, as_of, known_at, purpose=purpose))
     found["next"] = missing(found["items"], home.settings)
     found["attention"] = attention(row["_dwell"], home.settings).row(0, named=True)
     found["recent"] = _recent(home, events, as_of)
@@ -81,10 +97,15 @@ def told_of(home: Home, row: pl.DataFrame, found: Mapping[str, Any], among: Popu
 
 
 def population_for(
-    home: Home, found: Mapping[str, Any], as_of: datetime | None = None, known_at: datetime | None = None
+    home: Home,
+    found: Mapping[str, Any],
+    as_of: datetime | None = None,
+    known_at: datetime | None = None,
+    *,
+    purpose: Purpose = None,
 ) -> Population:
     """What a person is measured against: `population_of`, but where the profiles are behind the person's events."""
-    among = population_of(home, as_of, known_at)
+    among = population_of(home, as_of, known_at, purpose=purpose)
     if as_of is None and among.moment < found["last_seen"]:
         among = Population(found["last_seen"], among.use, among.features)
     return among

@@ -18,9 +18,9 @@ from persona_cli.profiles.features import USE, Population
 from persona_cli.profiles.folds import activity, attention
 from persona_cli.profiles.folds.counting import lists
 from persona_cli.profiles.folds.part import FoldRules, owners, times
-from persona_cli.profiles.identity import person_events
-from persona_cli.profiles.partials import stored_rows
+from persona_cli.profiles.partials import profile_rows, stored_rows
 from persona_cli.profiles.past import past
+from persona_cli.profiles.permitted import Purpose, allowed, person_events
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
 
@@ -28,16 +28,26 @@ _LEAVES = {"_intervals": ("first",), "features_used": ("feature", "last")}
 _WITH_TIMES = ("last_seen", *USE)
 
 
-def population_of(home: Home, as_of: datetime | None = None, known_at: datetime | None = None) -> Population:
+def population_of(
+    home: Home, as_of: datetime | None = None, known_at: datetime | None = None, *, purpose: Purpose = None
+) -> Population:
     """What one user is measured against.
 
     Of a past moment it is cut out of the profiles of now: sessions that began before, features used before. Only for
     `known_at` is everybody folded again.
     """
     if known_at is not None:
-        empty = folding.NOBODY.select(_WITH_TIMES)
-        rows = pl.concat([empty, *(rows.select(_WITH_TIMES) for rows, _ in past(home, as_of, known_at))])
+        empty, before = folding.NOBODY.select(_WITH_TIMES), past(home, as_of, known_at, purpose=purpose)
+        rows = pl.concat([empty, *(rows.select(_WITH_TIMES) for rows, _ in before)])
         return features.population(as_of or moment_of_all(rows["last_seen"]), rows)
+    if not allowed(home, purpose).everybody:
+        rows = profile_rows(home, ("user_id", *_WITH_TIMES), purpose=purpose)
+        if as_of is None:
+            return features.population(moment_of_all(rows["last_seen"]), rows)
+        used = _features_used(home, as_of, purpose)
+        rows = rows.drop("features_used").join(used, on="user_id", how="left", maintain_order="left")
+        rows = rows.with_columns(pl.col("features_used").fill_null([]))
+        return features.population(as_of, rows, later=False)
     table, largest, increments = stored_rows(home)
     if table is None:
         rows = folding.NOBODY.select(_WITH_TIMES)
@@ -48,7 +58,7 @@ def population_of(home: Home, as_of: datetime | None = None, known_at: datetime 
     rows = _use(home, table, largest, increments)
     if rows["features_used"].list.len().sum():
         whose = _user_ids(table, largest, increments).hstack(rows.drop("features_used"))
-        rows = whose.join(_features_used(home, as_of), on="user_id", how="left", maintain_order="left")
+        rows = whose.join(_features_used(home, as_of, purpose), on="user_id", how="left", maintain_order="left")
         rows = rows.with_columns(pl.col("features_used").fill_null([]))
     return features.population(as_of, rows, later=False)
 
@@ -109,9 +119,9 @@ def _merged(rows: pl.DataFrame, home: Home) -> pl.DataFrame:
     )
 
 
-def _features_used(home: Home, as_of: datetime) -> pl.DataFrame:
+def _features_used(home: Home, as_of: datetime, purpose: Purpose) -> pl.DataFrame:
     """user_id and features_used as folded from the events before the moment."""
-    used = person_events(home, as_of).filter(pl.col("event_type") == attention.FEATURE)
+    used = person_events(home, as_of, purpose=purpose).filter(pl.col("event_type") == attention.FEATURE)
     last = used.group_by("user_id", feature="target").agg(last=pl.col("timestamp").max())
     named = last.filter(pl.col("feature").is_not_null())
     return named.group_by("user_id").agg(features_used=pl.struct("feature", "last")).collect()

@@ -19,8 +19,8 @@ from persona_cli.profiles.coding import coded
 from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.explicit import CATEGORY, ITEM, TAG
 from persona_cli.profiles.folds.part import FoldRules, part_of
-from persona_cli.profiles.identity import person_events
 from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles.permitted import Purpose, person_events
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
@@ -28,10 +28,10 @@ SPOKEN = ("_blocks", "_show_less", "_answers", "_preferences")
 """Columns of a profile that change lists."""
 
 
-def explicit_events(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
+def explicit_events(home: Home, as_of: datetime | None = None, *, purpose: Purpose = None) -> pl.DataFrame:
     """Events by which users tell something (before `as_of`): user_id, timestamp, event_type, item_id, value, said,
     reacted; in no order."""
-    events = person_events(home, as_of).filter(pl.col("event_type").is_in(explicit.TYPES))
+    events = person_events(home, as_of, purpose=purpose).filter(pl.col("event_type").is_in(explicit.TYPES))
     return events.select(
         "user_id", "timestamp", "event_type", "item_id", "value", *explicit.derived().values()
     ).collect()
@@ -46,17 +46,19 @@ def folded(events: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame({"user_id": part.users, **explicit.fold(part, FoldRules(0))})
 
 
-def spoken(home: Home, users: pl.Series | None = None, as_of: datetime | None = None) -> pl.DataFrame:
+def spoken(
+    home: Home, users: pl.Series | None = None, as_of: datetime | None = None, *, purpose: Purpose = None
+) -> pl.DataFrame:
     """user_id, last (the day of the last event) and `SPOKEN` of those of `users` (None: all) who said something."""
     if as_of is None:
-        rows = profile_rows(home, ("user_id", "last_seen", *SPOKEN))
+        rows = profile_rows(home, ("user_id", "last_seen", *SPOKEN), purpose=purpose)
         rows = rows if users is None else rows.filter(pl.col("user_id").is_in(users.implode()))
         return _speaking(rows.select("user_id", pl.col("last_seen").dt.date().alias("last"), *SPOKEN))
-    said = explicit_events(home, as_of)
+    said = explicit_events(home, as_of, purpose=purpose)
     if users is not None:
         said = said.filter(pl.col("user_id").is_in(users.implode()))
     theirs = pl.col("user_id").is_in(said["user_id"].unique().implode())
-    events = person_events(home, as_of).select("user_id", "timestamp").filter(theirs)
+    events = person_events(home, as_of, purpose=purpose).select("user_id", "timestamp").filter(theirs)
     return spoken_in(said, events if said.height else said)
 
 

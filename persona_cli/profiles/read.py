@@ -20,9 +20,10 @@ from persona_cli.profiles import history as histories
 from persona_cli.profiles.features import PREFERRED, preferred
 from persona_cli.profiles.folds.part import FoldRules
 from persona_cli.profiles.holdout import in_holdout
-from persona_cli.profiles.identity import Persons, person_events, persons, raw_key
+from persona_cli.profiles.identity import Persons, persons, raw_key
 from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.past import past
+from persona_cli.profiles.permitted import Purpose, allowed, person_events, refusal
 from persona_cli.profiles.preferences import told
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace import tables
@@ -36,16 +37,22 @@ _MILLIONTHS = 1_000_000
 
 
 def profile(
-    home: Home, user: str, as_of: datetime | None = None, top: int = 10, known_at: datetime | None = None
+    home: Home,
+    user: str,
+    as_of: datetime | None = None,
+    top: int = 10,
+    known_at: datetime | None = None,
+    *,
+    purpose: Purpose = None,
 ) -> dict[str, Any]:
     """All that is known of one user (before `as_of`, as known at `known_at`), folded from the user's own events.
 
     `user` may be any id of a person. The columns of the profiles table and their derived ones; ids; top_items,
     categories and tags (the `top` strongest, with faded strengths), and never (items not to be shown again).
-    `MissingInput` where the user has no events.
+    `MissingInput` where the user has no events, `Refused` where the purpose does not cover the person.
     """
     who = persons(home, as_of, known_at)
-    events = events_of(home, user, as_of, known_at, who)
+    events = events_of(home, user, as_of, known_at, who, purpose=purpose)
     if not events.height:
         raise nobody(user, as_of, known_at)
     return {**profile_of(home, events, as_of, top), "ids": who.ids_of(who.of(pl.Series([user]))).to_list()}
@@ -64,8 +71,12 @@ def events_of(
     as_of: datetime | None = None,
     known_at: datetime | None = None,
     who: Persons | None = None,
+    *,
+    purpose: Purpose = None,
 ) -> pl.DataFrame:
-    """The columns `NEEDED` of the events of the person behind an id."""
+    """The columns `NEEDED` of the events of whoever an id is of. `Refused` where the purpose does not cover them."""
+    if (why := refusal(home, user, purpose)) is not None:
+        raise why
     who = persons(home, as_of, known_at) if who is None else who
     ids = who.ids_of(who.of(pl.Series([user])))
     columns = [name for name in folding.NEEDED if name != "user_id"]
@@ -112,6 +123,8 @@ def profiles(
     as_of: datetime | None = None,
     known_at: datetime | None = None,
     columns: Sequence[str] = folding.SHOWN,
+    *,
+    purpose: Purpose = None,
 ) -> pl.LazyFrame:
     """One row a user with stage, holdout and (unless refused) preferred_category with its certainty, in no order.
 
@@ -119,12 +132,12 @@ def profiles(
     before that were known then. Computed features are in `people.people`.
     """
     if as_of is None and known_at is None:
-        rows = profile_rows(home, columns)
-        best = preferred_categories(home) if categories else None
+        rows = profile_rows(home, columns, purpose=purpose)
+        best = preferred_categories(home, purpose=purpose) if categories else None
     else:
         items = _items(home, as_of)
         parts, found = [folding.NOBODY.select(columns)], [_NO_CATEGORY]
-        for people, history in past(home, as_of, known_at):
+        for people, history in past(home, as_of, known_at, purpose=purpose):
             parts.append(people.select(columns))
             found.append(_best(history, items, home.settings))
         rows, best = pl.concat(parts), pl.concat(found) if categories else None
@@ -132,7 +145,7 @@ def profiles(
     return (derived if best is None else derived.join(best, "user_id", "left")).lazy()
 
 
-def preferred_categories(home: Home, users: pl.Series | None = None) -> pl.DataFrame:
+def preferred_categories(home: Home, users: pl.Series | None = None, *, purpose: Purpose = None) -> pl.DataFrame:
     """user_id, preferred_category, its share and certainty (`features.preferred`) of all users (or some).
 
     Users without one are not in the answer. One bucket of history at a time.
@@ -141,9 +154,9 @@ def preferred_categories(home: Home, users: pl.Series | None = None) -> pl.DataF
     found = [_NO_CATEGORY]
     if table is None or not items["category"].count():
         return _NO_CATEGORY
-    files = table.files
+    files, who = table.files, allowed(home, purpose)
     for bucket in sorted({file.partition["bucket"] for file in files}):
-        rows = table.scan([file for file in files if file.partition["bucket"] == bucket])
+        rows = who.rows(table.scan([file for file in files if file.partition["bucket"] == bucket]))
         if users is not None:
             rows = rows.join(users.alias("user_id").to_frame().lazy(), on="user_id", how="semi")
         found.append(_best(histories.summed(rows), items, home.settings))
@@ -170,13 +183,13 @@ def stage_of(items: pl.Expr, settings: Settings) -> pl.Expr:
     return pl.when(items >= individual).then(pl.lit(STAGES[2])).otherwise(at_least_cohort).alias("stage")
 
 
-def contexts(home: Home, users: pl.Series, as_of: datetime | None = None) -> pl.DataFrame:
+def contexts(home: Home, users: pl.Series, as_of: datetime | None = None, *, purpose: Purpose = None) -> pl.DataFrame:
     """device, country of each user's latest event that has one, aligned with `users` (n_users,); null where unknown."""
     wanted = users.alias("user_id").to_frame()
     if as_of is None:
-        known = profile_rows(home, ("user_id", *CONTEXT))
+        known = profile_rows(home, ("user_id", *CONTEXT), purpose=purpose)
         return wanted.join(known, "user_id", "left", maintain_order="left").select(CONTEXT)
-    events = person_events(home, as_of).select("user_id", "timestamp", *CONTEXT)
+    events = person_events(home, as_of, purpose=purpose).select("user_id", "timestamp", *CONTEXT)
     for name in CONTEXT:
         given = events.select("user_id", "timestamp", name).drop_nulls()
         given = given.join(wanted.lazy(), on="user_id", how="semi").sort("user_id", "timestamp", name)

@@ -14,7 +14,7 @@ from typing import Any, Self
 import polars as pl
 
 from persona_cli.events.catalogue import current
-from persona_cli.profiles.identity import person_events
+from persona_cli.profiles.permitted import Purpose, person_events
 from persona_cli.workspace import tables
 from persona_cli.workspace.expressions import Condition
 from persona_cli.workspace.home import Home
@@ -53,9 +53,9 @@ class Spec:
         return cls(said["target"], tuple(float(one) for one in said["windows"]), tuple(said["types"]), words)
 
 
-def user_events(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
+def user_events(home: Home, as_of: datetime | None = None, *, purpose: Purpose = None) -> pl.DataFrame:
     """Events of somebody (before `as_of`): what snapshots are made of, in no order."""
-    events = person_events(home, as_of).select("user_id", *_EVENTS)
+    events = person_events(home, as_of, purpose=purpose).select("user_id", *_EVENTS)
     return events.filter(pl.col("user_id").is_not_null() & pl.col("timestamp").is_not_null()).collect()
 
 

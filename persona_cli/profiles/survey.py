@@ -33,6 +33,7 @@ from persona_cli.profiles import preferences
 from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints, by_distinct
 from persona_cli.profiles.folds.explicit import CATEGORY, TAG
+from persona_cli.profiles.permitted import ANALYTICS
 from persona_cli.workspace.home import Home
 
 USERS = 5_000
@@ -125,7 +126,7 @@ def unknown_names(home: Home) -> list[str]:
 
 def _liked(home: Home, as_of: datetime | None) -> pl.DataFrame:
     """user_id, item_id, strength > 0 and `first` (its half) of users with enough in both halves; sorted."""
-    faded = histories.faded(histories.history(home, as_of), home.settings)
+    faded = histories.faded(histories.history(home, as_of, purpose=ANALYTICS), home.settings)
     liked = faded.filter((pl.col("strength") > 0) & (pl.col("never") == 0)).select("user_id", "item_id", "strength")
     numbers = [by_distinct(liked[name], _number, pl.UInt64).to_numpy() for name in ("user_id", "item_id")]
     mixed = (numbers[0] * np.uint64(0x9E3779B97F4A7C15)) ^ (numbers[1] * np.uint64(0xC2B2AE3D27D4EB4F))
@@ -152,7 +153,7 @@ def _candidates(
     first = rows.filter("first")
     felt = first.join(topics, on="item_id")  # user_id, item_id, strength, topic
     by_topic = felt.group_by("user_id", "topic").agg(pl.col("strength").sum()).sort("user_id", "topic")
-    given = preferences.answers(preferences.spoken(home, users, as_of))
+    given = preferences.answers(preferences.spoken(home, users, as_of, purpose=ANALYTICS))
     for name, asked in home.settings.values["survey"].items():
         answers = {
             answer: (*(CATEGORY + one for one in names["categories"]), *(TAG + one for one in names["tags"]))

@@ -13,10 +13,12 @@ from functools import partial
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from persona_cli.events.schema import KEY, Kind
 from persona_cli.profiles.people import people
+from persona_cli.profiles.permitted import ANALYTICS, allowed
 from persona_cli.workspace import query, tables
 from persona_cli.workspace.home import Home
 
@@ -50,18 +52,29 @@ def ask(home: Home, sql: str) -> pl.DataFrame:
 
 
 def _stored(home: Home, name: str) -> ds.Dataset | None:
+    """The rows of those whom analytics cover; of a line in quarantine nobody knows whose it is."""
     table = tables.open_table(home, name)
-    return None if table is None else query.dataset(table)
+    if table is None:
+        return None
+    rows, who = query.dataset(table), allowed(home, ANALYTICS)
+    ids = [pc.field(column) for column in ("user_id", "anon_id") if column in table.schema.names]
+    if who.everybody or not ids:
+        return rows
+    there = pc.coalesce(*ids).isin(pa.array(who.ids.to_arrow()))
+    return rows.filter(there if who.only else ~there)
 
 
 def _current(home: Home, kind: Kind) -> pa.Table | None:
     from persona_cli.events.catalogue import current
 
-    return current(home, kind).to_arrow() if tables.exists(home, kind) else None
+    if not tables.exists(home, kind):
+        return None
+    rows = current(home, kind)
+    return (allowed(home, ANALYTICS, rows["user_id"]).rows(rows) if kind == "users" else rows).to_arrow()
 
 
 def _profiles(home: Home) -> pa.Table | None:
-    return people(home).to_arrow() if tables.exists(home, "profiles") else None
+    return people(home, purpose=ANALYTICS).to_arrow() if tables.exists(home, "profiles") else None
 
 
 def _navigation(home: Home) -> pa.Table | None:

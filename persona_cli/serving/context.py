@@ -23,8 +23,9 @@ from persona_cli.profiles import history as histories
 from persona_cli.profiles import preferences
 from persona_cli.profiles.buckets import buckets_of
 from persona_cli.profiles.holdout import in_holdout
-from persona_cli.profiles.identity import person_events, persons
+from persona_cli.profiles.identity import persons
 from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles.permitted import ANY, PERSONALIZATION, allowed, person_events
 from persona_cli.profiles.read import contexts, stage_of
 from persona_cli.profiles.searches import recent_queries
 from persona_cli.profiles.stated import countries
@@ -34,6 +35,8 @@ from persona_cli.workspace.settings import Settings
 
 # Up to this many users are looked up in the files of their buckets; more are cheaper to pick from all.
 _FEW = 100_000
+GENERIC = "generic"
+"""The stage of those whom personalization does not cover."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Audience:
 
     wishes: Wishes | None = field(default=None, repr=False)
     """What they said they want more and less of; None: nobody said anything."""
+    generic: NDArray[np.bool_] | None = field(default=None, repr=False)
+    """Whom personalization does not cover (n_users,), of whom nothing was read: they get what a stranger gets; None:
+    nobody."""
 
     def histories(self, vocabulary: pl.Series, settings: Settings) -> Histories:
         """What they are scored from; the held out as if nothing was known of them."""
@@ -77,9 +83,12 @@ class Audience:
         return np.where(self.places >= 0, np.append(self.matrix.events, 0)[self.places], 0).astype(np.int64)
 
     def stages(self, settings: Settings) -> pl.Series:
-        """context, cohort or individual, by the events that are made use of (n_users,)."""
+        """context, cohort or individual, by the events that are made use of; generic: none may be (n_users,)."""
         events = pl.DataFrame({"n": np.where(self.holdout, 0, self.evidence)})
-        return events.select(stage_of(pl.col("n"), settings)).to_series()
+        stages = events.select(stage_of(pl.col("n"), settings))
+        if self.generic is None:
+            return stages.to_series()
+        return stages.select(pl.when(~pl.Series(self.generic)).then("stage").otherwise(pl.lit(GENERIC))).to_series()
 
 
 def audience(
@@ -94,8 +103,8 @@ def audience(
     """`users` (default: everyone with a profile) as they were before `as_of`; users of whom nothing is known too.
 
     `context` replaces what is known of everybody's device or country; `ordered`: histories say when;
-    `queries`: and what was searched for. MissingInput where no user is known at all, UsageError for a context that
-    popularity is not counted by.
+    `queries`: and what was searched for. Whom personalization does not cover is as unknown here as a stranger.
+    MissingInput where no user is known at all, UsageError for a context that popularity is not counted by.
     """
     for name in context or {}:
         if name not in CELL:
@@ -103,14 +112,21 @@ def audience(
     chosen = (everyone(home, as_of) if users is None else users).unique().sort().alias("user_id")
     # Lists are for the ids asked, whatever person is behind them.
     people = persons(home, as_of).of(chosen)
-    needed = None if users is None else people.unique()
-    said = preferences.spoken(home, needed, as_of)
-    matrix = interactions(_history(home, needed, as_of), home.settings, lifted=preferences.lifted(said))
+    who = allowed(home, PERSONALIZATION, None if users is None else chosen)
+    generic = None if who.everybody else ~who.of(chosen).to_numpy()
+    if generic is not None:  # from here on a stranger of whom nothing is known stands in their place
+        people = people.to_frame().select(pl.when(~pl.Series(generic)).then(pl.first())).to_series()
+    # What is read below is read of them alone, or of all and then cut down to them.
+    needed = None if users is None else people.drop_nulls().unique()
+    said = who.rows(preferences.spoken(home, needed, as_of, purpose=None))
+    matrix = interactions(who.rows(_history(home, needed, as_of)), home.settings, lifted=preferences.lifted(said))
     if ordered:
-        events = person_events(home, as_of).select("user_id", "item_id", "timestamp")
+        events = person_events(home, as_of, purpose=None).select("user_id", "item_id", "timestamp")
         matrix = with_times(matrix, events.filter(pl.col("user_id").is_in(matrix.users.implode())))
     held_out = np.zeros(len(chosen), dtype=bool) if include_holdout else in_holdout(home, chosen).to_numpy()
-    known = contexts(home, people, as_of).with_columns(own=countries(said, people))
+    if generic is not None:
+        held_out &= ~generic
+    known = contexts(home, people, as_of, purpose=None).with_columns(own=countries(said, people))
     known = known.select("device", country=pl.coalesce("own", "country")).with_columns(
         pl.lit(country_code(value) if name == "country" else value, dtype=pl.String).alias(name)
         for name, value in (context or {}).items()
@@ -119,15 +135,15 @@ def audience(
     known = known.with_columns(pl.when(~pl.Series(held_out)).then(pl.col(CELL)).name.keep())
     searched = _searched(home, people, as_of, held_out) if queries else None
     wishes = wishes_of(said, people, home.settings, lambda: described(home, as_of), held_out)
-    return Audience(chosen, matrix, positions(people, matrix.users), known, held_out, searched, wishes)
+    return Audience(chosen, matrix, positions(people, matrix.users), known, held_out, searched, wishes, generic)
 
 
 def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
     """All users with an event (before `as_of`), sorted."""
     if as_of is None:
-        users = profile_rows(home, ("user_id",))["user_id"]
+        users = profile_rows(home, ("user_id",), purpose=ANY)["user_id"]
     else:
-        keyed = person_events(home, as_of).select("user_id")
+        keyed = person_events(home, as_of, purpose=ANY).select("user_id")
         users = keyed.unique().collect()["user_id"]
     if not len(users):
         when = "" if as_of is None else f" before {as_of.isoformat().replace('+00:00', 'Z')}"
@@ -137,17 +153,17 @@ def everyone(home: Home, as_of: datetime | None = None) -> pl.Series:
 
 def _searched(home: Home, users: pl.Series, as_of: datetime | None, held_out: NDArray[np.bool_]) -> pl.Series:
     """Recent queries of each user but the held out (n_users,)."""
-    events = person_events(home, as_of).filter(pl.col("query").is_not_null())
+    events = person_events(home, as_of, purpose=None).filter(pl.col("query").is_not_null())
     found = recent_queries(events.select("user_id", "timestamp", "query"), users)
     return found.to_frame().select(pl.when(~pl.Series(held_out)).then("queries")).to_series()
 
 
 def _history(home: Home, users: pl.Series | None, as_of: datetime | None) -> pl.DataFrame:
     if users is None:
-        return histories.history(home, as_of)
+        return histories.history(home, as_of, purpose=None)
     mine = pl.col("user_id").is_in(users.implode())
     if as_of is not None:
-        return histories.fold_history(histories.signal_events(home, as_of).filter(mine))
+        return histories.fold_history(histories.signal_events(home, as_of, purpose=None).filter(mine))
     rows = tables.scan(home, histories.NAME, histories.SCHEMA, ["bucket"])
     if len(users) <= _FEW:
         buckets = buckets_of(users, home.settings.whole("profiles.buckets")).unique()

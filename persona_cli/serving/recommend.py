@@ -22,6 +22,7 @@ from persona_cli.models.ranking import Lists, Ranking, ranking
 from persona_cli.models.registry import Saved
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.people import members
+from persona_cli.profiles.permitted import PERSONALIZATION
 from persona_cli.profiles.sync import behind
 from persona_cli.serving.context import Audience, audience
 from persona_cli.serving.reasons import Reasons
@@ -43,7 +44,8 @@ class Recommendations:
     holdout: int
     """How many of them are held out."""
     blocks: Iterator[pl.DataFrame]
-    """user_id, items (list of {item_id, score[, reasons]}), model, base, stage, holdout (true or null)."""
+    """user_id, items (list of {item_id, score[, reasons]}), model, base, stage, holdout (true or null), and consent
+    (false or null) where personalization does not cover somebody."""
 
 
 def recommend(
@@ -62,10 +64,10 @@ def recommend(
     """The `top` best items of every user (default: all who are known), best first.
 
     Of a `segment` of persona.toml, as it is at `as_of`, only the members get lists; of `users`, those who are members.
-    Unknown users get the popular list. Nothing consumed, blocked or unavailable is in a list. `candidates` are the
-    items to rank, or pairs (user_id, item_id), whose users are then those asked unless others are given. `model` is a
-    reference such as `ease/3`; where it says nothing the popular list goes on. MissingInput where nothing was trained,
-    nobody is known or no segment has that name.
+    Unknown users get the popular list, and so do those whom personalization does not cover. Nothing consumed, blocked
+    or unavailable is in a list. `candidates` are the items to rank, or pairs (user_id, item_id), whose users are then
+    those asked unless others are given. `model` is a reference such as `ease/3`; where it says nothing the popular list
+    goes on. MissingInput where nothing was trained, nobody is known or no segment has that name.
     """
     saved = registry.load_model(home, model)
     if as_of is None and (reason := behind(home)) is not None:
@@ -100,13 +102,15 @@ def recommend(
             "holdout": pl.Series(asked.holdout).replace_strict({True: True, False: None}, return_dtype=pl.Boolean),
         }
     )
+    if asked.generic is not None:
+        labels = labels.with_columns(consent=pl.Series(asked.generic).replace_strict({True: False, False: None}))
     reasons = Reasons(home, saved, asked, settings) if explain else None
     return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), _frames(made, labels, reasons))
 
 
 def _in_segment(home: Home, segment: str, users: pl.Series | None, as_of: datetime | None) -> pl.Series:
     """The members of a segment, or those of `users` who are; any id of a person stands for them."""
-    found = members(home, segment, as_of=as_of)
+    found = members(home, segment, as_of=as_of, purpose=PERSONALIZATION)
     if users is not None:
         asked = users.unique().sort()
         found = asked.filter(persons(home, as_of).of(asked).is_in(found.implode()))

@@ -30,9 +30,10 @@ def score(
 ) -> pl.DataFrame:
     """`pairs` (user_id, item_id and whatever else) with columns `score` and `blocked`, rows and order kept.
 
-    A user of whom nothing is known, or who is held out, gets the score of the popular list. Consumed items are scored
-    like others. An item that the model has never seen has no score (null): nothing can be said of it. Nor has one that
-    the user has blocked, or whose category or tag; there `blocked` is true, elsewhere null.
+    A user of whom nothing is known, who is held out, or whom personalization does not cover gets the score of the
+    popular list. Consumed items are scored like others. An item that the model has never seen has no score (null):
+    nothing can be said of it. Nor has one that the user has blocked, or whose category or tag; there `blocked` is true,
+    elsewhere null.
     """
     saved = registry.load_model(home, model)
     reads = {"ordered": reads_order(saved.model), "queries": reads_queries(saved.model)}

@@ -14,7 +14,7 @@ _ROWS_A_GROUP = 100_000
 
 
 def write_lines(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
-    """One JSON object a user; `holdout` is there only where it is true."""
+    """One JSON object a user; `holdout` is there only where it is true, `consent` only where it is false."""
     for block in blocks:
         stream.write(_lines(block))
 
@@ -78,7 +78,11 @@ def flat(block: pl.DataFrame) -> pl.DataFrame:
 
 def _lines(block: pl.DataFrame) -> bytes:
     # A quote inside a value is escaped, so these bytes can be nothing but the end of a line.
-    return block.write_ndjson().encode().replace(b',"holdout":null}\n', b"}\n")
+    lines = block.write_ndjson().encode()
+    if "consent" in block.columns:
+        lines = lines.replace(b',"holdout":null,"consent":false}\n', b',"consent":false}\n')
+        lines = lines.replace(b',"consent":null}\n', b"}\n")
+    return lines.replace(b',"holdout":null}\n', b"}\n")
 
 
 def _harmless(rows: pl.DataFrame) -> list[pl.Expr]:
