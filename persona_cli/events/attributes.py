@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from persona_cli.events.batch import rows_schema
 from persona_cli.events.catalogue import CatalogueStore
-from persona_cli.events.collecting import Collect, collect_records
+from persona_cli.events.collecting import Collect, collect_about, collect_records
 from persona_cli.events.judge import json_text, parse_json
 from persona_cli.events.schema import FIELDS, KEY, Kind, stored_schema
 from persona_cli.workspace import tables
@@ -32,10 +32,13 @@ class Attributes:
         self._home, self._at, self._sources = home, ingested_at, list(sources)
         self._said: dict[Kind, list[tuple[int, Row]]] = {}
         self._stores: dict[Kind, CatalogueStore] = {}
+        self._collect = Collect.of(home.settings)
+        self.removed: Counter[str] = Counter()
+        """Rows that lost something which is not collected, as `users.role`."""
 
     def add(self, about: Mapping[Kind, Sequence[Row]], file: int) -> None:
         """Judged rows by kind, each with a `valid_from` (µs), of the input of this number."""
-        for kind, rows in about.items():
+        for kind, rows in collect_about(about, self._collect, self.removed).items():
             self._said.setdefault(kind, []).extend((file, row) for row in rows)
 
     def finish(self) -> None:
@@ -67,7 +70,7 @@ class Attributes:
         since = pl.coalesce("valid_from", "ingested_at").cast(pl.Int64).alias("since")
         held = rows.with_columns(since, pl.col(*times).cast(pl.Int64), pl.col("ingested_at").cast(pl.Int64)).to_dicts()
         # What is collected no more is not carried over into the rows begun now.
-        return collect_records(held, kind, Collect.of(self._home.settings), Counter())
+        return collect_records(held, kind, self._collect, Counter())
 
 
 def _merged(kind: Kind, said: Sequence[tuple[int, Row]], held: Sequence[Row]) -> dict[int, list[Row]]:

@@ -92,10 +92,10 @@ def collect(rows: pa.Table, kind: Kind, rules: Collect, removed: Counter[str]) -
     return rows
 
 
-def collect_records(records: Records, kind: Kind, rules: Collect, removed: Counter[str]) -> Records:
+def collect_records(records: Sequence[dict[str, Any]], kind: Kind, rules: Collect, removed: Counter[str]) -> Records:
     """As `collect`, for judged rows as dictionaries (times in µs)."""
     if not records or not rules.touches(kind):
-        return records
+        return list(records)
     schema = judged_schema(kind)
     table = collect(pa.Table.from_pylist([_only(row, schema.names) for row in records], schema), kind, rules, removed)
     for place, field in enumerate(schema):
@@ -104,7 +104,9 @@ def collect_records(records: Records, kind: Kind, rules: Collect, removed: Count
     return [{**row, **_only(left, row)} for row, left in zip(records, table.to_pylist(), strict=True)]
 
 
-def collect_about(about: Mapping[Kind, Records], rules: Collect, removed: Counter[str]) -> dict[Kind, Records]:
+def collect_about(
+    about: Mapping[Kind, Sequence[dict[str, Any]]], rules: Collect, removed: Counter[str]
+) -> dict[Kind, Records]:
     """As `collect_records`, for rows of users and accounts that events also gave; counts as `users.role`."""
     left: dict[Kind, Records] = {}
     for kind, records in about.items():

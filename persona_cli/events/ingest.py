@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +24,6 @@ from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events import opening, reading
 from persona_cli.events.attributes import Attributes
 from persona_cli.events.catalogue import CatalogueStore
-from persona_cli.events.collecting import collect_about
 from persona_cli.events.consenting import Consenting
 from persona_cli.events.dedupe import Policy
 from persona_cli.events.dialects import choose
@@ -218,6 +216,7 @@ def ingest(
             raise
     report.reasons = _commonest(seen)
     report.about = attributes.accepted
+    report.removed |= dict(sorted(attributes.removed.items()))
     report.receipts, report.opted_out_by_signal = consenting.receipts, consenting.opted_out_by_signal
     if consenting.stripped:
         report.removed["anon_ids"] = consenting.stripped
@@ -253,9 +252,8 @@ def _let_in(batch: reading.Batch, kind: Kind, rules: DoorRules, consenting: Cons
     report.bots += admitted.bots
     if admitted.dropped:
         report.dropped["bots"] = report.dropped.get("bots", 0) + admitted.dropped
-    fields = Counter(admitted.fields)
-    batch.about = collect_about(batch.about, rules.collect, fields)
-    for name, n in (("query_strings", admitted.queries), ("ip_addresses", admitted.addresses), *sorted(fields.items())):
+    fields = sorted(admitted.fields.items())
+    for name, n in (("query_strings", admitted.queries), ("ip_addresses", admitted.addresses), *fields):
         if n:
             report.removed[name] = report.removed.get(name, 0) + n
 

@@ -11,6 +11,7 @@ import heapq
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 from persona_cli.errors import MissingInput
 from persona_cli.events import opening, reading
 from persona_cli.events.batch import Batch
+from persona_cli.events.collecting import collect_about
 from persona_cli.events.dialects import choose
 from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.schema import FIELDS, KEY, Kind
@@ -256,7 +258,7 @@ def scan_files(
     file that cannot be read, and MissingInput where the files hold no record.
     """
     scanner, latest_us = Scanner(), time.time_ns() // 1_000 + _DAY_US
-    choice = choose(dialect, kind, home.settings, mapped=bool(maps))
+    choice = choose(dialect, kind, home.settings)
     rules = DoorRules.of(home.settings)
     whole = True
     for source in opening.find(inputs):
@@ -270,10 +272,10 @@ def scan_files(
                 names = [name for name in (*_TABLES[kind], "props") if name in rows.columns]
                 if rows.height:
                     scanner.add(kind, rows.select(names))
-                for other, records in batch.about.items():
+                for other, records in collect_about(batch.about, rules.collect, Counter()).items():
                     wanted = [{name: row.get(name) for name in (*_TABLES[other], "props")} for row in records]
                     scanner.add(other, pl.DataFrame(wanted, infer_schema_length=None))
-                if batch.rejects:
+                if batch.rejects and home.settings.flag("privacy.collect.quarantine_raw"):
                     scanner.add("quarantine", pl.DataFrame({"raw": [reject.raw for reject in batch.rejects]}))
                 read += batch.read
                 if enough:

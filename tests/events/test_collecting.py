@@ -22,7 +22,6 @@ from persona_cli.events.collecting import (
     AllowedKeys,
     Collect,
     collect,
-    collect_records,
     device,
     family,
     host,
@@ -194,8 +193,6 @@ def test_nothing_set_gives_the_very_same_rows(home: Home) -> None:
     rows = pa.Table.from_pylist([], rows_schema("events"))
     assert not any(rules.touches(kind) for kind in FIELDS)
     assert collect(rows, "events", rules, Counter()) is rows
-    records = [{"user_id": "u"}]
-    assert collect_records(records, "users", rules, Counter()) is records
 
 
 SECRETS = ["s3cret", "hidden.example", "Ruritania", "salad dressing", "ada@lovelace.test"]
@@ -306,6 +303,18 @@ def test_a_retried_line_is_collected_by_the_same_rules(home: Home, tmp_path: Pat
     assert done.accepted == 1
     (row,) = stored(home).filter(pl.col("user_id") == "u1").to_dicts()
     assert (row["query"], row["timestamp"].minute) == (None, 0)
+
+
+def test_traits_of_a_retried_line_too(home: Home, tmp_path: Path) -> None:
+    call = {"type": "identify", "userId": "u1", "timestamp": "soon", "messageId": "m1", "anonymousId": "a"}
+    good = call | {"userId": "u2", "timestamp": "2026-01-05T10:00:00Z", "messageId": "m2"}
+    traits = {"role": "admin", "country": "Ruritania"}
+    path = write(tmp_path / "a.jsonl", [good, call | {"sent": "2026-01-05T10:00:00Z", "traits": traits}])
+    Workspace.of(home).ingest(path, dialect="segment")
+    home = with_settings(home, RULES.replace("quarantine_raw = false", ""))
+    assert Workspace.of(home).retry(maps=["timestamp=sent"]).accepted == 1
+    (row,) = Workspace.of(home).catalogue("users").filter(pl.col("user_id") == "u1").to_dicts()
+    assert (row["role"], row["country"]) == ("admin", None)
 
 
 def test_without_their_text_lines_are_told_and_cannot_be_retried(home: Home, tmp_path: Path) -> None:
