@@ -177,8 +177,10 @@ class Workspace:
     def catalogue(self, kind: Kind, as_of: Moment = None) -> pl.DataFrame:
         """Items, users or accounts as they are at `as_of`: one row an id, sorted by id."""
         from persona_cli.events.catalogue import current
+        from persona_cli.profiles.permitted import ANALYTICS, allowed
 
-        return current(self.home, kind, moment_of(as_of))
+        rows = current(self.home, kind, moment_of(as_of))
+        return allowed(self.home, ANALYTICS, rows["user_id"]).rows(rows) if kind == "users" else rows
 
     def sync(self, rebuild: bool = False) -> Synced:
         """Bring the profiles up to date with the events; `ingest` and `undo` do it by themselves."""
