@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import persona_cli
 from persona_cli import Workspace
-from persona_cli.cli.main import run
+from persona_cli.cli.main import app, run
 from persona_cli.consent.purposes import PURPOSES
 from persona_cli.privacy.records.documents import NAMES, documents
 from persona_cli.privacy.records.facts import TO_FILL
@@ -214,6 +215,20 @@ def test_every_period_in_force_is_in_the_schedule(home: Home) -> None:
     assert {key for key in BY_KEY if key.startswith("privacy.retention.")} <= told
 
 
+def test_a_folder_within_the_workspace_is_refused(home: Home) -> None:
+    assert run(["privacy", "records", "-w", "w", "--out", "w/compliance"]) == 2
+    assert not home.path("compliance").exists()
+
+
+def test_of_many_unknown_files_the_first_are_named(home: Home) -> None:
+    for number in range(25):
+        home.path(f"export{number:02d}.csv").write_text("x")
+    whole = documents(home)
+    assert len(whole["data-map"]["unknown"]) == 25
+    named = [point for point in whole["index"]["open_points"] if point.startswith("NOT IN THE DATA MAP")]
+    assert len(named) == 21 and named[-1].endswith("5 more")
+
+
 def test_the_same_from_python(home: Home) -> None:
     workspace = Workspace(home.root)
     done = workspace.privacy.records()
@@ -285,8 +300,17 @@ def test_purposes_that_the_code_asks_for_are_those_that_are_told() -> None:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             asked |= {value for value in _literals(node) if value in PURPOSES}
-    assert asked <= set(USES)
+    assert asked == set(USES)
     assert set(USES) | set(NOT_RUN) == set(PURPOSES) and not set(USES) & set(NOT_RUN)
+
+
+def test_commands_that_are_named_are_there() -> None:
+    for use in USES.values():
+        for _, commands in use.does:
+            for words in commands.split(", "):
+                found: Any = typer.main.get_command(app)
+                for word in words.partition(" --")[0].split():
+                    found = found.commands[word]
 
 
 def _literals(node: ast.AST) -> Iterator[str]:

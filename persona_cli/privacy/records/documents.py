@@ -34,6 +34,7 @@ from persona_cli.workspace.setting import checked
 Doc = dict[str, Any]
 NAMES = ("processing", "data-map", "dpia", "retention", "notice", "recipients", "model-cards")
 _DIGITS = 6
+_MOST = 20  # files that nobody knows, of those that open points name
 _OBLIGATION = "whether people must give their data, and what follows if they don't (Art. 13(2)(e))"
 
 
@@ -80,10 +81,11 @@ def open_points(whole: Mapping[str, Doc]) -> list[str]:
     points += [
         f"NOT SO: {one['what']}: {one['detail']}" for one in whole["processing"]["security"] if one["state"] == "not so"
     ]
+    unknown = whole["data-map"]["unknown"]
     points += [
-        f"NOT IN THE DATA MAP: {name}; if it holds data of people, keep it elsewhere"
-        for name in whole["data-map"]["unknown"]
+        f"NOT IN THE DATA MAP: {name}; if it holds data of people, keep it elsewhere" for name in unknown[:_MOST]
     ]
+    points += [f"NOT IN THE DATA MAP: {len(unknown) - _MOST:,} more"] if len(unknown) > _MOST else []
     return list(dict.fromkeys(points))
 
 

@@ -57,7 +57,12 @@ def processing(doc: Doc) -> list[str]:
     lines += heading(2, "(b) Purposes")
     lines += _purposes(doc["purposes"])
     lines += heading(2, "(c) Categories of people and of data")
-    lines += bullets(_people(doc["people"]))
+    lines += bullets(
+        [
+            *_people(doc["people"]),
+            f"people who asked for something, by requests: {sum(one['came'] for one in doc['requests']):,}",
+        ]
+    )
     by_category = {
         one["category"]: [purpose["title"] for purpose in doc["purposes"] if one["category"] in purpose["data"]]
         for one in doc["categories"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.events.catalogue import current
-from persona_cli.models.gram import gram_of_rows
+from persona_cli.models.gram import gram_of_rows, threads_of
 from persona_cli.models.stored import load_items
 from persona_cli.privacy.anonymity import anonymity
 from persona_cli.privacy.data_map import QUASI
@@ -114,7 +114,7 @@ def co_occurrences(home: Home) -> Doc | None:
     if rows is None:
         return None
     values, items = rows
-    cells = gram_of_rows(values, items).cells  # entries are 1, so that a cell counts people
+    cells = gram_of_rows(values, items, threads_of(home.settings)).cells  # entries are 1, so that a cell counts people
     pairs = sparse.triu(cells, k=1).data
     users = np.diff(values.indptr)
     held = np.bincount(values.indices, minlength=values.shape[1])

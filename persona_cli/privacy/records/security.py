@@ -6,6 +6,7 @@ Looked at are the workspace's own folder and persona's own sources, never anythi
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import stat
@@ -73,8 +74,9 @@ def _small_files(root: Path) -> list[str]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if not path.is_symlink() and 64 <= path.stat().st_size <= _LONGEST_KEY_FILE:
-                found.append(path.relative_to(root).as_posix())
+            with contextlib.suppress(FileNotFoundError):  # another command's temporary file
+                if not path.is_symlink() and 64 <= path.stat().st_size <= _LONGEST_KEY_FILE:
+                    found.append(path.relative_to(root).as_posix())
     return found
 
 

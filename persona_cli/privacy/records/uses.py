@@ -30,7 +30,7 @@ USES: dict[str, Use] = {
         (
             ("folds the events of each person into a profile and a history", "ingest, profile build"),
             ("scores items by the person's history and puts them into a list", "recommend, score"),
-            ("decides who is asked which question", "profile survey"),
+            ("estimates how likely a person is to do something next", "score --model propensity"),
         ),
     ),
     "analytics": Use(
@@ -38,7 +38,9 @@ USES: dict[str, Use] = {
         "We measure how our product is used and how well it serves the people who use it.",
         "Your actions are counted together with those of others. Reports show groups of 20 people or more.",
         (
+            ("shows and hands out profiles", "profile show, profile list, profile diff, profile export"),
             ("counts people in groups by their profiles", "segment list, sql"),
+            ("suggests questions to new users by what others like", "profile survey"),
             ("measures how well lists match what people did afterwards, also by group", "evaluate, compare"),
         ),
     ),
@@ -49,8 +51,8 @@ USES: dict[str, Use] = {
         "what you have put into the sums is kept beside them, so that it can be taken out again when you ask us to.",
         (
             ("sums up which items the same people liked", "train"),
-            ("fits models to these sums and to histories, and compares them", "train"),
-            ("learns how long pages are looked at and what events say of interests", "signals fit, train --strengths"),
+            ("fits models to these sums and to histories, and compares them", "train, evaluate"),
+            ("learns how long pages are looked at and what events say of interests", "signals fit, strengths"),
         ),
     ),
 }

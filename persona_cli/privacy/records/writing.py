@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from persona_cli.errors import UsageError
 from persona_cli.privacy.records.documents import Doc, documents
 from persona_cli.privacy.records.facts import TO_FILL
 from persona_cli.privacy.records.pages import page
@@ -44,8 +45,10 @@ def rendered(whole: dict[str, Doc]) -> dict[str, str]:
 
 def record(home: Home, out: Path | None = None, *, check: bool = False) -> Recorded:
     """Write the records to `out` (None: privacy/records of the workspace), what differs and nothing else; with `check`
-    nothing is written.
+    nothing is written. Raises UsageError for a folder of the workspace, which would become part of the record.
     """
+    if out is not None and home.root.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UsageError(f"--out {out} lies in the workspace", "leave --out away, or choose a folder elsewhere")
     whole = documents(home)
     folder, files = home.path(*FOLDER) if out is None else out, rendered(whole)
     changed = outdated(folder, files) if check else write(folder, files)
