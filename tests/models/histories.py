@@ -27,6 +27,8 @@ SCHEMA = {
     "n": pl.Int32,
     "consumed": pl.Int32,
     "never": pl.Int32,
+    "rated": pl.Int64,
+    "ratings": pl.Int32,
 }
 # (user, item, day, thousandths, never)
 Entry = tuple[int, int, int, int, bool]
@@ -35,7 +37,7 @@ Entry = tuple[int, int, int, int, bool]
 def history(entries: list[Entry]) -> pl.DataFrame:
     """History rows, sorted as the table answers them; entries of one key are summed."""
     rows = [
-        (f"u{user}", f"i{item}", FIRST_DAY + timedelta(day), strength, 1, 1, int(never))
+        (f"u{user}", f"i{item}", FIRST_DAY + timedelta(day), strength, 1, 1, int(never), 0, 0)
         for user, item, day, strength, never in entries
     ]
     keys = ["user_id", "item_id", "day"]

@@ -44,12 +44,14 @@ def wishes(
     members: list[tuple[str, str]] = [],  # noqa: B006
     factor: float = 0.5,
     evidence: float = 5.0,
+    leading: list[tuple[int, str]] = [],  # noqa: B006
 ) -> Wishes:
     return Wishes(
         n_users,
         frame(blocked, "place", "key"),
         frame(less, "place", "key", "left"),
         frame(named, "place", "key"),
+        frame(leading, "place", "key"),
         frame(members, "key", "item_id"),
         factor,
         evidence,
@@ -74,6 +76,16 @@ def test_scores_are_lowered_and_raised_by_hand() -> None:
     assert scores[2].tolist() == [-1, -3, -3, -5], "without a score above 0 an answer is worth 1"
     assert found.spared(slice(None)).toarray().tolist() == [[False, True, False, False], [False] * 4, [False] * 4]
     assert wishes(3).over(pl.Series(["a"])) is None
+
+
+def test_a_preferred_category_leads_by_the_best_score_whatever_the_evidence() -> None:
+    members = [("category:x", "b"), ("category:x", "d"), ("answer:q", "a")]
+    said = wishes(2, named=[(0, "answer:q")], leading=[(0, "category:x")], members=members)
+    found = said.over(pl.Series(["a", "b", "c", "d"]))
+    assert found is not None and found.moves(slice(None)).tolist() == [True, False]
+    scores = np.array([[4, 1, 8, 0], [1, 2, 3, 4]], dtype=np.float32)
+    found.adjust(scores, slice(None), np.array([15, 0]))
+    assert scores.tolist() == [[4 + 8 / 4, 1 + 8, 8, 0 + 8], [1, 2, 3, 4]]
 
 
 TOPICS = ["category:x", "category:y", "tag:t", "tag:u"]
