@@ -107,9 +107,6 @@ class Invocation:
         """Forget what an earlier invocation in this process said."""
         self.workspace, self.quiet, self.verbose, self.debug = None, False, False, False
         self.words = _without_globals(args)
-        from persona_cli.workspace import locks
-
-        locks.stop_reading()
 
     def take(self, given: dict[str, Any]) -> None:
         """Move the options of every command out of `given`; one given after the command wins over one before."""

@@ -96,6 +96,8 @@ def run(args: Sequence[str]) -> int:
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+        if (locks := sys.modules.get("persona_cli.workspace.locks")) is not None:
+            locks.stop_reading()
 
 
 def _catch_sigterm() -> Any:
