@@ -17,8 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.consent.purposes import CONSENT, COVERING, PURPOSES, basis, parent
-from persona_cli.consent.receipts import NAME, SCHEMA, STATES, in_order
-from persona_cli.consent.subjects import subjects
+from persona_cli.consent.receipts import NAME, SCHEMA, STATES
+from persona_cli.consent.subjects import Halves, Index, subjects
 from persona_cli.errors import BadSettings
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -66,7 +66,7 @@ class Gate:
 
     @classmethod
     def _by(cls, home: Home, rows: pl.LazyFrame, version: int | None) -> Gate:
-        words = _numbered(rows.collect())
+        words = _numbered(rows.select("subject", "purpose", "state", "at", "recorded_at").collect())
         refused = ((words["state"] > CLEARED) & words["purpose"].is_in(list(COVERING))).any()
         return cls(home, words, version, not refused and _needs_nobody(home))
 
@@ -111,20 +111,22 @@ class Gate:
         stated = {purpose: self.home.settings.text(f"privacy.purposes.{purpose}.basis") for purpose in COVERING}
         return {purpose: basis(self.home, purpose) if name else None for purpose, name in stated.items()}
 
-    def last(self, digests: pl.Series) -> NDArray[np.int64]:
+    def last(self, asked: Halves) -> NDArray[np.int64]:
         """The last word of each digest (n,) about each of PURPOSES, pauses aside: µs x 5 + state, or -1: (n, 4)."""
-        asked = digests.to_frame("subject")
-        there = self._wide.join(asked, on="subject", how="inner").unique("subject")
-        found = asked.join(there, on="subject", how="left", maintain_order="left")
-        return found.select(pl.col(*PURPOSES).fill_null(-1)).to_numpy()
+        index, table = self._table
+        return table[index.find(asked)]  # that of who is not found is the last row
 
     @cached_property
-    def _wide(self) -> pl.DataFrame:
-        """subject and a column a purpose with µs x 5 + state of the last word that is no pause."""
+    def _table(self) -> tuple[Index, NDArray[np.int64]]:
+        """Who spoke, and µs x 5 + state of their last word that is no pause about each purpose; -1s at the end."""
         words = self.words.filter(pl.col("state") != PAUSED)
-        key = pl.col("at") * len(STATES) + pl.col("state").cast(pl.Int64)
-        columns = [key.filter(pl.col("purpose") == purpose).last().alias(purpose) for purpose in PURPOSES]
-        return words.sort("order").group_by("subject").agg(columns)
+        key = (pl.col("at") * len(STATES) + pl.col("state").cast(pl.Int64)).alias("key")
+        who = words.select("subject").unique().with_row_index("place")
+        table = np.full((who.height + 1, len(PURPOSES)), -1)
+        for column, purpose in enumerate(PURPOSES):
+            about = words.filter(pl.col("purpose") == purpose).select("subject", key).join(who, on="subject")
+            table[about["place"].to_numpy(), column] = about["key"].to_numpy()  # one word each: all others are earlier
+        return Index.of(who["subject"]), table
 
     def _keys(self, purpose: str, ids: pl.Series, persons: pl.Series | None, *, pauses: bool = True) -> pl.Series:
         """order x 5 + state of the last word about the purpose of each id, -1 where there is none: Int64 (n,)."""
@@ -158,7 +160,8 @@ def _allowed(keys: pl.Series, basis: str) -> pl.Series:
 def _numbered(receipts: pl.DataFrame) -> pl.DataFrame:
     """Per subject and purpose the last word; where that is a pause also the last one that is none."""
     state = pl.col("state").replace_strict(STATES, range(len(STATES)), return_dtype=pl.UInt8)
-    words = in_order(receipts).with_row_index("order").with_columns(state)
+    # Of equal ones the state is the same, whoever said it.
+    words = receipts.with_columns(state).sort("at", "recorded_at", "state").with_row_index("order")
     words = words.select("subject", "purpose", "state", "order", pl.col("at").cast(pl.Int64))
     key = ["subject", "purpose"]
     last = words.unique(key, keep="last", maintain_order=True)

@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         pa.field("recorded_at", _TIME),
     ]
 )
+_UNIT, _NONE = "\x1f", "\x00"
 SAID = ("subject", "purpose", "state", "at", "notice", "notice_sha256", "source", "proof")
 
 
@@ -170,9 +171,18 @@ def in_order(words: pl.DataFrame) -> pl.DataFrame:
 
 
 def _ids(words: pl.DataFrame) -> pl.Series:
-    texts = words.select(*(pl.col(name).cast(pl.Int64) if name == "at" else name for name in SAID)).iter_rows()
-    made = [hashlib.sha256(repr(row).encode()).hexdigest()[:24] for row in texts]
-    return pl.Series("receipt_id", made, dtype=pl.String)
+    """SHA-256 over the fields of SAID, joined by the unit separator, which is escaped in them; cut to 96 bits."""
+    fields = [
+        pl.col(name).cast(pl.Int64).cast(pl.String)
+        if name == "at"
+        else pl.col(name)
+        .str.replace_all("\\", "\\\\", literal=True)
+        .str.replace_all(_UNIT, "\\u", literal=True)
+        .fill_null(_NONE)
+        for name in SAID
+    ]
+    texts = words.select(pl.concat_str(fields, separator=_UNIT)).to_series().to_list()
+    return pl.Series("receipt_id", [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts], dtype=pl.String)
 
 
 def _noticed(home: Home, notice: str | Path | None) -> tuple[str | None, str | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from persona_cli.consent.appending import append
-from persona_cli.consent.subjects import subjects
+from persona_cli.consent.subjects import Halves, Index, subjects
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.locks import hold
@@ -70,9 +71,13 @@ class Suppressed:
     def any(self) -> bool:
         return len(self.subjects) > 0
 
-    def has(self, digests: pl.Series) -> NDArray[np.bool_]:
+    def has(self, asked: Halves) -> NDArray[np.bool_]:
         """Whether each digest (n,) is there."""
-        return digests.is_in(self.subjects.implode()).to_numpy()
+        return self._index.find(asked) >= 0
+
+    @cached_property
+    def _index(self) -> Index:
+        return Index.of(self.subjects)
 
 
 def suppressed(home: Home, ids: pl.Series) -> pl.Series:

@@ -28,7 +28,7 @@ from persona_cli.consent.gate import CLEARED, GIVEN, OBJECTED, WITHDRAWN, Gate
 from persona_cli.consent.purposes import CONSENT, COVERING, PURPOSES
 from persona_cli.consent.receipts import STATES, append_words, proof_of
 from persona_cli.consent.signals import MAYBE_SIGNAL, opts_out, said
-from persona_cli.consent.subjects import subjects
+from persona_cli.consent.subjects import halves, subjects
 from persona_cli.consent.suppression import Suppressed
 from persona_cli.events.reading import Batch
 from persona_cli.events.schema import Kind
@@ -85,6 +85,8 @@ class Consenting:
         self._bases = self.gate.bases()
         self._keeps = self.home.settings.flag("privacy.consent.receipts_from_events")
         self._idle = self.gate.trivial and not self.suppressed.any
+        refusing = pl.col("purpose").is_in(list(COVERING)) & (pl.col("state") >= WITHDRAWN)
+        self._strips = self.suppressed.any or bool(self.gate.words.select(refusing.any()).item())
 
     def let_in(self, batch: Batch, kind: Kind) -> Counter[str]:
         """Take from a batch the rows that may not be stored; answers how many, by reason."""
@@ -146,8 +148,10 @@ class Consenting:
         signal = np.zeros(rows.num_rows, bool)
         if props.null_count < rows.num_rows:
             texts = pl.Series(pl.from_arrow(props))
-            maybe = np.flatnonzero(texts.str.contains(MAYBE_SIGNAL).fill_null(False).to_numpy())
-            signal[maybe] = [opts_out(text) for text in texts.gather(maybe).to_list()]
+            maybe = texts.str.contains(MAYBE_SIGNAL)
+            if maybe.any():
+                rows_of = np.flatnonzero(maybe.fill_null(False).to_numpy())
+                signal[rows_of] = [opts_out(text) for text in texts.gather(rows_of).to_list()]
         if not spoken and not signal.any():
             return None
         ranks = _ranks(consent, self._bases) if spoken else np.full((rows.num_rows, _N), -1)
@@ -162,6 +166,9 @@ class Consenting:
 
     def _admitted(self, rows: pa.Table, kind: Kind, words: _Said | None, dropped: Counter[str]) -> pa.Table:
         anons = rows["anon_id"] if kind == "events" else pa.chunked_array([pa.nulls(rows.num_rows, pa.string())])
+        self._strips |= words is not None
+        if not self._strips:  # no anonymous id is taken from a user's row: only whose the row is matters
+            anons = pc.if_else(pc.is_null(rows["user_id"]), anons, pa.scalar(None, pa.string()))
         names, codes = _coded(rows["user_id"], anons)
         there = codes > 0  # (2, n): users' ids first
         if words is not None:
@@ -237,7 +244,7 @@ class Consenting:
             return [self._rows.get(name, _NOTHING) for name in names]
         new = [name for name in names if name not in self._rows]
         if new:
-            digests = subjects(self.home, pl.Series(new, dtype=pl.String))
+            digests = halves(self.home, new)
             held, erased = self.gate.last(digests), self.suppressed.has(digests)
             known = erased | (held >= 0).any(1)
             self._rows.update((new[place], _NOTHING) for place in np.flatnonzero(~known).tolist())

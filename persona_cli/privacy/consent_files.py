@@ -39,8 +39,10 @@ STATES = {
 """What a state may be called → what it is."""
 _SHOWN = 5
 _LONGEST = 500
+_REMEMBERED = 100_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-Row = tuple[str, str, str, datetime, str | None, str | None, str | None]
+Row = tuple[str, str, str, int, str | None, str | None, str | None]
 
 
 class Imported(NamedTuple):
@@ -68,22 +70,21 @@ def import_words(home: Home, file: str, wait: float = 0.0) -> Imported:
         ids = linked(home, whose)
         ids = ids.with_columns(subjects(home, ids["all"]).alias("subject"))
         said = {column: [row[place] for row in rows] for place, column in enumerate(FIELDS) if column != "user_id"}
-        kinds = {column: pl.Datetime("us", "UTC") if column == "at" else pl.String for column in said}
+        kinds = {column: pl.Int64 if column == "at" else pl.String for column in said}
         words = pl.DataFrame({"id": whose, **said}, schema_overrides=kinds).join(ids, on="id")
-        new = append_words(home, words.with_columns(pl.lit(None, dtype=pl.String).alias("notice_sha256")))
+        at = pl.col("at").cast(pl.Datetime("us", "UTC"))
+        new = append_words(home, words.with_columns(at, pl.lit(None, dtype=pl.String).alias("notice_sha256")))
         followed(home)
     return Imported(len(rows), new.height, whose.n_unique())
 
 
 def _judged(home: Home, records: Iterator[tuple[int, Any]], name: str) -> list[Row]:
-    now = datetime.now(UTC)
-    zone = ZoneInfo(home.settings.text("ingest.assume_tz"))
-    purposes: dict[Any, bool] = dict.fromkeys(PURPOSES, True)
+    judge = _Judge(datetime.now(UTC), ZoneInfo(home.settings.text("ingest.assume_tz")))
     rows, bad = list[Row](), list[str]()
     count = 0
     for line, record in records:
         try:
-            rows.append(_row(record, purposes, now, zone))
+            rows.append(judge.row(record))
         except _Bad as wrong:
             count += 1
             if len(bad) < _SHOWN:
@@ -94,29 +95,56 @@ def _judged(home: Home, records: Iterator[tuple[int, Any]], name: str) -> list[R
     return rows
 
 
-def _row(record: Any, purposes: dict[Any, bool], now: datetime, zone: tzinfo) -> Row:
-    if isinstance(record, _Bad):
-        raise record
-    user, purpose, state, at = (record.get(field) for field in NEEDED)
-    if isinstance(user, int) and not isinstance(user, bool):
-        user = str(user)
-    if not isinstance(user, str) or not user.strip():
-        raise _Bad("user_id: missing or no text")
-    if len(user) > MAX_ID_BYTES // 4 and len(user.encode("utf-8", "replace")) > MAX_ID_BYTES:
-        raise _Bad(f"user_id: longer than {MAX_ID_BYTES} bytes")
-    if purpose not in purposes if isinstance(purpose, str) else True:
-        purposes[_purpose(purpose)] = True
+class _Judge:
+    """Records → rows; what was met before (purposes, states, times) is not judged again."""
+
+    def __init__(self, now: datetime, zone: tzinfo) -> None:
+        self._now, self._zone = now, zone
+        self._purposes = set(PURPOSES)
+        self._states = dict(STATES)
+        self._moments: dict[Any, int] = {}  # text → µs since 1970
+
+    def row(self, record: Any) -> Row:
+        """Raises _Bad with what is wrong."""
+        if isinstance(record, _Bad):
+            raise record
+        get = record.get
+        user, purpose, state, at = get("user_id"), get("purpose"), get("state"), get("at")
+        if type(user) is int:
+            user = str(user)
+        if type(user) is not str or not user.strip():
+            raise _Bad("user_id: missing or no text")
+        if len(user) > MAX_ID_BYTES // 4 and len(user.encode("utf-8", "replace")) > MAX_ID_BYTES:
+            raise _Bad(f"user_id: longer than {MAX_ID_BYTES} bytes")
+        if type(purpose) is not str or purpose not in self._purposes:
+            self._purposes.add(_purpose(purpose))
+        meant = self._states.get(state) if type(state) is str else None
+        if meant is None:
+            meant = self._states[state] = _state(state)
+        when = self._moments.get(at) if type(at) is str else None
+        if when is None:
+            when = _moment(at, self._now, self._zone)
+            if type(at) is str and len(self._moments) < _REMEMBERED:
+                self._moments[at] = when
+        notice, source, proof = get("notice"), get("source"), get("proof")
+        if notice is not None or source is not None or proof is not None:
+            _checked(user, notice=notice, source=source, proof=proof)
+        return (user, purpose, meant, when, notice or None, source or None, proof or None)
+
+
+def _checked(user: str, **texts: Any) -> None:
+    for field, text in texts.items():
+        if text is not None and not (isinstance(text, str) and len(text) <= _LONGEST):
+            raise _Bad(f"{field}: expected a text of at most {_LONGEST} characters")
+        if text and field != "notice" and user in text:
+            raise _Bad(f"{field}: names the user; receipts are kept after an erasure, and must not")
+
+
+def _state(state: Any) -> str:
     meant = STATES.get(state.strip().lower()) if isinstance(state, str) else None
     if meant is None:
         raise _Bad(f"state: {_masked(state)}; expected one of {', '.join(STATES)}")
-    when = _moment(at, now, zone)
-    more = [record.get(field) for field in FIELDS[4:]]
-    for field, text in zip(FIELDS[4:], more, strict=True):
-        if text is not None and not (isinstance(text, str) and len(text) <= _LONGEST):
-            raise _Bad(f"{field}: expected a text of at most {_LONGEST} characters")
-        if text and user in text and field != "notice":
-            raise _Bad(f"{field}: names the user; receipts are kept after an erasure, and must not")
-    return (user, purpose, meant, when, more[0] or None, more[1] or None, more[2] or None)
+    return meant
 
 
 def _purpose(purpose: Any) -> str:
@@ -129,12 +157,12 @@ def _purpose(purpose: Any) -> str:
     return purpose
 
 
-def _moment(at: Any, now: datetime, zone: tzinfo) -> datetime:
+def _moment(at: Any, now: datetime, zone: tzinfo) -> int:
     if isinstance(at, str) and at.strip().isdigit() and len(at.strip()) in (10, 13, 16):
         at = int(at)
     if isinstance(at, int | float) and not isinstance(at, bool) and 0 < at < 10**17:
         size = 1 if at < 10**11 else 10**3 if at < 10**14 else 10**6
-        when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(at * (10**6 // size)))
+        when = _EPOCH + timedelta(microseconds=int(at * (10**6 // size)))
     else:
         try:
             when = datetime.fromisoformat(at.strip())
@@ -143,7 +171,7 @@ def _moment(at: Any, now: datetime, zone: tzinfo) -> datetime:
         when = when.replace(tzinfo=zone) if when.tzinfo is None else when
     if not _EARLIEST <= when <= now:
         raise _Bad(f"at: {when.isoformat()}; expected a time from 1990 until now")
-    return when.astimezone(UTC)
+    return (when - _EPOCH) // timedelta(microseconds=1)
 
 
 def _masked(value: Any) -> str:
