@@ -16,6 +16,7 @@ from persona_cli.privacy.data_files import FILES, SETTINGS, TECHNICAL
 from persona_cli.privacy.data_tables import TABLES
 from persona_cli.privacy.data_terms import Column, Store
 from persona_cli.workspace import tables
+from persona_cli.workspace.declarations import BY_KEY
 from persona_cli.workspace.home import Home
 
 STORES: tuple[Store, ...] = (*TABLES, *FILES)
@@ -92,10 +93,11 @@ def found(home: Home) -> Held:
             nulls = table.scan().null_count().collect().row(0, named=True)
             filled[store.place] = {name: 1 - count / rows[store.place] for name, count in nulls.items()}
     kinds = set(PASSING)
+    assessments = {home.settings.text(key).strip() for key in BY_KEY if key.endswith(".assessment")}
     for path in _files(home):
         owner = store_of(path)
         if owner is None:
-            unknown.add(path)
+            unknown.update({path} - assessments)
         elif not owner.is_table:
             kinds.add(owner.place)
     return Held(rows, filled, frozenset(kinds), tuple(sorted(unknown)))

@@ -285,6 +285,7 @@ def test_the_notice_tells_each_purpose_that_runs_and_no_other(home: Home) -> Non
     told = documents(home)["notice"]
     assert [one["purpose"] for one in told["purposes"]] == ["analytics", "model_training"]
     assert told["purposes"][0]["interest"] == "Knowing what to improve"
+    assert documents(home)["data-map"]["unknown"] == []  # the assessment is known
     assert run(["privacy", "records", "-w", "w"]) == 0
     page = written(home, "notice.md")
     assert "Our interest: Knowing what to improve." in page and "take back what you agreed to" in page

@@ -14,7 +14,7 @@ from persona_cli.privacy.records.markdown import Written, bullets, code, heading
 Doc = Mapping[str, Any]
 _FOR_PEOPLE = (
     "whether an assessment is required (Art. 35(3)): profiling with significant effects, special categories of data",
-    "what harm each risk below would do to people, and how likely it is in your setting",
+    "what harm each risk of part 3 would do to people, and how likely it is in your setting",
     "whether the purposes could be reached with less: fewer columns, coarser values, a shorter time",
     "what the data protection officer advises (Art. 35(2)), and what the people concerned say (Art. 35(9))",
     "whether what is left of the risks is acceptable, or the authority is to be consulted (Art. 36)",
@@ -183,7 +183,7 @@ def _recipients(doc: Doc) -> list[str]:
     lines = heading(3, "Joining of what different recipients have")
     if not doc["recipients"]:
         return lines + paragraph("No export is noted.")
-    said = [f"{doc['recipients']:,} recipients were given data."]
+    said = [f"Recipients who were given data: {doc['recipients']:,}."]
     if doc["domains"]:
         said.append(f"Each domain has pseudonyms of its own, which cannot be joined: {', '.join(doc['domains'])}.")
         said.append("Rows can still be joined by their times and items.")

@@ -81,8 +81,8 @@ def notice(doc: Doc) -> list[str]:
     lines += table(["what", "how long"], [one["told"] for one in doc["retention"]])
     lines += paragraph(
         "What we have worked out from your actions goes when these go. If you ask us to erase your data, it all goes "
-        "within a month; we keep only a code from which nobody can read who you are, so that an old file does not "
-        "bring your data back, and that you asked."
+        "within a month; we keep only a code in the place of your id, so that an old file does not bring your data "
+        "back, and that you asked."
     )
     lines += heading(2, "Your rights")
     lines += paragraph("You may, at any time and without charge:")

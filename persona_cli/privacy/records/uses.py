@@ -46,7 +46,7 @@ USES: dict[str, Use] = {
     ),
     "model_training": Use(
         "Training of models",
-        "We let a computer learn from everybody's actions which items go together.",
+        "We let a computer learn from what many people do which items go together.",
         "The computer adds up, over all people, who liked which items together. What it keeps are numbers about items; "
         "what you have put into the sums is kept beside them, so that it can be taken out again when you ask us to.",
         (
