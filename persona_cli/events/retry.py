@@ -44,7 +44,7 @@ class Retried:
     """`read` lines were judged again: accepted + duplicates + rejected + dropped.
 
     Those of `impossible` could not be, by reason. `about` counts the new rows of users and accounts that came from
-    traits.
+    traits, `removed` the rows that lost what is not collected, by column.
     """
 
     run: str
@@ -56,6 +56,7 @@ class Retried:
     impossible: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     about: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
 
 
 def retry(
@@ -196,6 +197,8 @@ def _retry_kind(
                     done.dropped += consenting.let_in(batch, kind).total()
                     admitted = admit(batch.rows, kind, rules)
                     done.dropped += admitted.dropped
+                    for name, n in admitted.fields.items():
+                        done.removed[name] = done.removed.get(name, 0) + n
                     store.add(admitted.rows, number)
                     attributes.add(_about(batch, first), number)
                     done.read += batch.read
@@ -212,6 +215,8 @@ def _retry_kind(
         store.discard()
         attributes.discard()
         raise
+    for name, n in attributes.removed.items():
+        done.removed[name] = done.removed.get(name, 0) + n
     for name, new in attributes.accepted.items():
         done.about[name] = done.about.get(name, 0) + new
     done.accepted += store.accepted

@@ -300,7 +300,7 @@ def test_a_retried_line_is_collected_by_the_same_rules(home: Home, tmp_path: Pat
     Workspace.of(home).ingest(write(tmp_path / "a.jsonl", [event("u9"), bad]))
     rules = RULES.replace("quarantine_raw = false", "")
     done = Workspace.of(with_settings(home, rules)).retry(maps=["timestamp=sent"])
-    assert done.accepted == 1
+    assert (done.accepted, done.removed) == (1, {"query": 1, "timestamp_coarsened": 1})
     (row,) = stored(home).filter(pl.col("user_id") == "u1").to_dicts()
     assert (row["query"], row["timestamp"].minute) == (None, 0)
 
@@ -312,7 +312,8 @@ def test_traits_of_a_retried_line_too(home: Home, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [good, call | {"sent": "2026-01-05T10:00:00Z", "traits": traits}])
     Workspace.of(home).ingest(path, dialect="segment")
     home = with_settings(home, RULES.replace("quarantine_raw = false", ""))
-    assert Workspace.of(home).retry(maps=["timestamp=sent"]).accepted == 1
+    done = Workspace.of(home).retry(maps=["timestamp=sent"])
+    assert (done.accepted, done.removed["users.country"]) == (1, 1)
     (row,) = Workspace.of(home).catalogue("users").filter(pl.col("user_id") == "u1").to_dicts()
     assert (row["role"], row["country"]) == ("admin", None)
 

@@ -153,3 +153,25 @@ def test_two_at_once(both: tuple[Home, Home], tmp_path: Path, wait: str) -> None
     if wait != "0":
         assert [process.wait(240) for process in started] == [0, 0]
         same(home, both[1])
+
+
+@pytest.mark.slow
+def test_readers_beside_it_see_all_or_the_rest(both: tuple[Home, Home], tmp_path: Path) -> None:
+    home = open_home(Path(shutil.copytree(both[0].root, tmp_path / "w")))
+    persona, where = [sys.executable, "-m", "persona_cli"], ["-w", str(home.root)]
+    expiry = subprocess.Popen([*persona, "privacy", "expire", "--yes", *where], stderr=subprocess.DEVNULL)
+    seen = []
+    for _ in range(20):
+        ended = expiry.poll() is not None
+        done = subprocess.run(
+            [*persona, "sql", "SELECT count(*) AS n FROM events", "--json", *where],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen.append(json.loads(done.stdout)[0]["n"])
+        if ended:
+            break
+    assert expiry.wait(120) == 0
+    before, after = (scan_events(one).select(pl.len()).collect().item() for one in both)
+    assert set(seen) <= {before, after} and seen == sorted(seen, reverse=True)
+    same(home, both[1])
