@@ -129,20 +129,20 @@ def members(
     condition = segments.condition(home, name, when)
     with runs.recording(home, invocation.words) as run:
         people = _people(home, as_of)
-        found = people.filter(condition.mask(people)).select("user_id")
+        found = people.filter(condition.mask(people)).select("user_id").sort("user_id")
         run.counts = {"users": found.height}
         render(found, chosen, out)
 
 
 def _people(home: Home, as_of: str | None) -> pl.DataFrame:
     from persona_cli.cli.profiles import warn_if_behind
-    from persona_cli.profiles.people import people
+    from persona_cli.profiles.people import described
     from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.workspace.moments import moment_of
 
     if as_of is None:
         warn_if_behind(home)
-    return people(home, moment_of(as_of), purpose=ANALYTICS)
+    return described(home, moment_of(as_of), purpose=ANALYTICS)
 
 
 def _share(share: float | None) -> str:

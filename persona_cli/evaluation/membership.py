@@ -10,7 +10,7 @@ import polars as pl
 from persona_cli.errors import UsageError
 from persona_cli.evaluation.exams import Exam
 from persona_cli.profiles import segments
-from persona_cli.profiles.people import people
+from persona_cli.profiles.people import described
 from persona_cli.profiles.permitted import ANALYTICS
 from persona_cli.workspace.filters import Filter
 from persona_cli.workspace.home import Home
@@ -63,7 +63,7 @@ def in_segments(home: Home | None, exam: Exam, names: Sequence[str]) -> pl.DataF
     conditions = ready(home, exam, names)
     if not conditions or home is None:
         return pl.DataFrame()
-    rows = people(home, exam.as_of, purpose=ANALYTICS)
+    rows = described(home, exam.as_of, purpose=ANALYTICS)
     members = rows.select("user_id", *(one.mask(rows).alias(PREFIX + name) for name, one in conditions.items()))
     aligned = exam.users.to_frame().join(members, on="user_id", how="left", maintain_order="left")
     return aligned.drop("user_id").select(pl.all().fill_null(False))

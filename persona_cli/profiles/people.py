@@ -24,21 +24,35 @@ from persona_cli.workspace.settings import Settings
 
 RECENT = 10
 """Latest events of one person that are shown."""
+_READ = (*features.NEEDED, "_preferences")
+"""Columns of profiles that features and what was set are read from."""
 
 
 def people(
     home: Home, as_of: datetime | None = None, known_at: datetime | None = None, *, purpose: Purpose = None
 ) -> pl.DataFrame:
     """One row a user, sorted by user_id: `profiles` with the computed features and those of [features.NAME]."""
-    rows = profiles(home, True, as_of, known_at, folding.COLUMNS, purpose=purpose).sort("user_id").collect()
+    needed = (name for name in folding.COLUMNS if name in (*folding.SHOWN, *_READ))
+    return _known_of(home, profiles(home, True, as_of, known_at, (*needed,), purpose=purpose).sort("user_id"), as_of)
+
+
+def described(home: Home, as_of: datetime | None = None, *, purpose: Purpose = None) -> pl.DataFrame:
+    """As `people`, in no order and only the columns that conditions may name, with user_id: much less to read."""
+    needed = {"user_id", *segments.built_in(), *_READ}
+    columns = tuple(name for name in folding.COLUMNS if name in needed)
+    return _known_of(home, profiles(home, True, as_of, None, columns, purpose=purpose), as_of)
+
+
+def _known_of(home: Home, profiles: pl.LazyFrame, as_of: datetime | None) -> pl.DataFrame:
+    rows = profiles.collect()
     among = features.population(as_of or moment_of_all(rows["last_seen"]), rows)
     found = segments.with_own(stated(rows.hstack(computed(rows, among))), home)
-    return found.drop(name for name in folding.COLUMNS if name.startswith("_"))
+    return found.drop(name for name in rows.columns if name.startswith("_"))
 
 
 def sizes(home: Home, as_of: datetime | None = None) -> pl.DataFrame:
     """`segments.sizes` of everybody whom analytics cover."""
-    return segments.sizes(people(home, as_of, purpose=ANALYTICS), home)
+    return segments.sizes(described(home, as_of, purpose=ANALYTICS), home)
 
 
 def members(
@@ -51,8 +65,8 @@ def members(
 ) -> pl.Series:
     """user_id of the users of a segment, or of those who meet a condition, sorted (n_members,)."""
     condition = segments.condition(home, name, when)
-    rows = people(home, as_of, purpose=purpose)
-    return rows.filter(condition.mask(rows))["user_id"]
+    rows = described(home, as_of, purpose=purpose)
+    return rows.filter(condition.mask(rows))["user_id"].sort()
 
 
 def person(
