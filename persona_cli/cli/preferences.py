@@ -55,9 +55,9 @@ def preferences(
 ) -> None:
     """Show or change what a person decided about their own lists, which outranks what is learned.
 
-    What is blocked is in no list of theirs; the settings country, device, preferred_category, usual_channel and
-    usual_hour take the place of what was learned. While paused they get the list for everybody. A topic is the category
-    and the tag of that name.
+    What is blocked is in no list of theirs, and items of the category that is set as preferred_category come first. The
+    settings preferred_category, usual_channel, usual_hour and country take the place of what was learned; others are
+    kept for you. While paused they get the list for everybody. A topic is the category and the tag of that name.
 
     Examples:
     persona privacy preferences u1

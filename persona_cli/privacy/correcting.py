@@ -24,7 +24,7 @@ from persona_cli.events.judge import Rejected, Rules, judge, parse_json
 from persona_cli.events.mapping import Mapping as FieldMapping
 from persona_cli.events.schema import EVENTS, kept_schema
 from persona_cli.events.store import NAME
-from persona_cli.privacy.requests import begin_request, close_request
+from persona_cli.privacy.requests import begin_request, close_request, requests
 from persona_cli.privacy.settling import settle
 from persona_cli.profiles.identity import persons
 from persona_cli.workspace import locks, tables
@@ -68,7 +68,12 @@ def correct(
     if delete == bool(changes):
         raise UsageError("expected what to correct or --delete, and not both", "--set value=3")
     with locks.hold(home, "models", "privacy correct", wait), locks.hold(home, "tables", "privacy correct", wait):
-        table, file, old = _find(home, event_id, month)
+        try:
+            table, file, old = _find(home, event_id, month)
+        except MissingInput:
+            if delete and any(one.kind == "rectification" and one.closed is None for one in requests(home)):
+                settle(home, None, refit=refit)  # a run that was killed may have taken the event out and no more
+            raise
         new = None if delete else _corrected(home, old, changes or {})
         who = persons(home)
         user = pl.Series([old["user_id"] or old["anon_id"]], dtype=pl.String)

@@ -1,7 +1,8 @@
 """Ids of other people in what is handed to one person (GDPR Art. 15(4)): found, and written over.
 
 An id counts as `needles` says: as a whole word, and one that could be anything else (short, or digits alone) only under
-the name of a person's field. What is somebody's own is never written over.
+the name of a person's field; a short one of letters and digits also as a word of free text, where only an id looks so.
+What is somebody's own is never written over.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SOMEBODY = "[somebody else]"
 _PERSON_FIELDS = frozenset(name for names in (KINDS, ALIASES) for name, kind in names.items() if kind == "person")
 _WORDS = (re.compile(r"[^\s,;|\"'()<>\[\]{}/?&=#]+"), re.compile(r"[\w.@+-]+"), re.compile(r"\w+"))
 _AROUND = ".:!…"
+_FREE = frozenset(("props", "query", "target", "page", "referrer", "campaign", "source", "line", "proof", "notice"))
+"""Fields in which anything may stand, and all that lies in them."""
 
 
 class Strangers:
@@ -43,9 +46,12 @@ class Strangers:
                 theirs = rows.select(id=name).filter(pl.col("id").is_in(asked.implode())).unique().collect()
                 found |= set(theirs["id"].to_list())
         self.needles = Needles(frozenset(found - self.own))
+        named = sorted(one for one in self.needles.short if not one.isdigit() and not one.isalpha() and len(one) > 2)
+        self._short = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, named))})(?![\w-])") if named else None
 
-    def hidden(self, value: Any, field: str = "") -> Any:
-        """The same document without ids of others; `field` is under which name it stands."""
+    def hidden(self, value: Any, field: str = "", free: bool = False) -> Any:
+        """The same document without ids of others; `field` is under which name it stands, `free`: in free text."""
+        free = free or field in _FREE
         if not self.needles.ids:
             return value
         if isinstance(value, str):
@@ -53,11 +59,12 @@ class Strangers:
                 return value
             if field in _PERSON_FIELDS and value in self.needles.ids:
                 return SOMEBODY
-            return scrubbed(value, self.needles, SOMEBODY)
+            text = self._short.sub(SOMEBODY, value) if free and self._short else value
+            return scrubbed(text, self.needles, SOMEBODY)
         if isinstance(value, Mapping):
-            return {self.hidden(key): self.hidden(one, key) for key, one in value.items()}
+            return {self.hidden(key, "", free): self.hidden(one, key, free) for key, one in value.items()}
         if isinstance(value, list | tuple):
-            return [self.hidden(one, field) for one in value]
+            return [self.hidden(one, field, free) for one in value]
         if isinstance(value, int) and not isinstance(value, bool) and field in _PERSON_FIELDS:
             return SOMEBODY if str(value) in self.needles.ids else value
         return value
@@ -65,7 +72,7 @@ class Strangers:
     def hidden_line(self, text: str) -> str:
         """A line as somebody sent it: JSON is looked at by its fields, anything else as a text."""
         try:
-            return json_text(self.hidden(parse_json(text.encode()))) if self.needles.ids else text
+            return json_text(self.hidden(parse_json(text.encode()), free=True)) if self.needles.ids else text
         except Rejected:
             pass
         parts = re.split(r"([,;\t|])", text)

@@ -21,7 +21,7 @@ from persona_cli.errors import MissingInput, UsageError
 from persona_cli.privacy.erasure import forget
 from persona_cli.privacy.recipients import recipients
 
-ME, DEVICE, OTHER, SHORT = "user-000001", "device-000001", "user-000002", "7"
+ME, DEVICE, OTHER, SHORT, BRIEF = "user-000001", "device-000001", "user-000002", "7", "u07"
 EVIL = 'i<script>alert("1")</script>'
 Parts = dict[str, Any]
 
@@ -40,7 +40,7 @@ def _events() -> list[dict[str, Any]]:
     mine += [
         {"anon_id": DEVICE, "event_type": "view", "item_id": EVIL, "context": {"device": "mobile", "country": "DE"}},
         {"anon_id": DEVICE, "user_id": ME, "event_type": "identify"},
-        {"user_id": ME, "event_type": "search", "query": f"who is {OTHER}?"},
+        {"user_id": ME, "event_type": "search", "query": f"who is {OTHER}, or {BRIEF}?"},
         {
             "user_id": ME,
             "event_type": "share",
@@ -58,7 +58,7 @@ def _events() -> list[dict[str, Any]]:
     ]
     theirs = [
         {"user_id": who, "event_type": "click", "item_id": f"i{(n * step) % 9:02d}"}
-        for step, who in enumerate((OTHER, SHORT, *(f"user-0001{n:02d}" for n in range(20))), 1)
+        for step, who in enumerate((OTHER, SHORT, BRIEF, *(f"user-0001{n:02d}" for n in range(20))), 1)
         for n in range(6)
     ]
     theirs += [{"user_id": OTHER, "anon_id": "device-000002", "event_type": "identify"}]
@@ -127,7 +127,7 @@ def test_nobody_else_is_in_it(shop: Workspace) -> None:
     # A short id counts under the name of a person's field only: a value that is 7 stays.
     assert shared["props"] == {"user": {"uid": "[somebody else]"}, "to": ["[somebody else]", "nobody-9"], "value": 7}
     searched = next(event for event in found["events"] if event["event_type"] == "search")
-    assert searched["query"] == "who is [somebody else]?"
+    assert searched["query"] == "who is [somebody else], or [somebody else]?"
     assert ME in found["all"] and DEVICE in found["all"]
 
 
