@@ -166,13 +166,15 @@ def navigation(
 def _signals(found: SignalFit | None) -> list[dict[str, Any]]:
     """A row a rule in force, in the order in which they are tried; then event types that no rule names."""
     from persona_cli.profiles.fitting import event_counts
+    from persona_cli.profiles.folds.explicit import RATING
     from persona_cli.profiles.permitted import ANALYTICS
+    from persona_cli.profiles.ratings import SETTING
     from persona_cli.profiles.signals import DWELL, NEVER, SCROLL, THOUSANDTHS, rules, too_few
 
     home = locate_home()
     settings, counts = home.settings, event_counts(home, purpose=ANALYTICS)
     minimum, weak = settings.table("signals.minimum"), too_few(settings)
-    graded, rows = settings.flag("signals.graded"), []
+    graded, centred, rows = settings.flag("signals.graded"), settings.flag(SETTING), []
     ordered = [(str(rule), rule.event_type, entry, rule.op) for rule, entry in rules(settings)]
     named = {kind for _, kind, _, op in ordered if op is None}
     other = round(settings.number("signals.other") * THOUSANDTHS)
@@ -189,6 +191,8 @@ def _signals(found: SignalFit | None) -> list[dict[str, Any]]:
         elif graded and op is None and entry and kind == DWELL:
             fitted = found is not None and found.dwell is not None
             notes.append("by the chance of reading" if fitted else "in full: not fitted yet")
+        elif centred and entry and kind == RATING:
+            notes.append("by the distance from the user's mean (1 at it)")
         strength = NEVER if entry is None else entry / THOUSANDTHS
         rows.append(
             {
@@ -205,7 +209,28 @@ def _signals(found: SignalFit | None) -> list[dict[str, Any]]:
 
 
 def _sentences(found: SignalFit | None) -> list[str]:
-    """The dwell fit as people would say it."""
+    """The fit as people would say it."""
+    return [*_of_dwell(found), *_of_ratings(found)]
+
+
+def _of_ratings(found: SignalFit | None) -> list[str]:
+    """Where ratings are centred: on what."""
+    from persona_cli.profiles.ratings import SETTING
+
+    if not locate_home().settings.flag(SETTING):
+        return []
+    if found is None or found.ratings is None:
+        return [
+            "Ratings count by their distance from the user's own mean: too few are fitted to draw it to that of all."
+        ]
+    mean, unit, weight = (found.ratings[name] for name in ("mean", "unit", "weight"))
+    return [
+        f"Ratings count by their distance from the user's own mean, in steps of {unit:.2f}; it is drawn to the mean of "
+        f"all, {mean:.2f}, as if by {weight:.1f} more ratings."
+    ]
+
+
+def _of_dwell(found: SignalFit | None) -> list[str]:
     settings = locate_home().settings
     needed = settings.whole("signals.dwell.min_events")
     if found is None:
@@ -254,7 +279,8 @@ def _document(found: SignalFit | None) -> dict[str, Any]:
             "engaged_share": fit.share("engaged"),
             "targets": found.targets.height,
         }
-    return {"signals": _signals(found), "dwell": dwell}
+    ratings = None if found is None or found.ratings is None else dict(found.ratings)
+    return {"signals": _signals(found), "dwell": dwell, "ratings": ratings}
 
 
 def _page(file: Path, found: SignalFit | None) -> None:

@@ -96,6 +96,28 @@ def test_minimum_evidence_is_named(
     assert "an event type, not a comparison" in capsys.readouterr().err
 
 
+def test_centred_ratings_are_said_and_fitted(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"user_id": f"u{n}", "item_id": f"i{k}", "event_type": "rating", "value": 1 + (n + 2 * k) % 5,
+         "timestamp": f"2026-03-04T10:{k:02d}:00Z"}
+        for n in range(25) for k in range(4)
+    ]  # fmt: skip
+    (shop.parent / "ratings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(["ingest", "--quiet", "ratings.jsonl"]) == 0
+    assert run(["signals", "show"]) == 0
+    assert "from the user's" not in capsys.readouterr().out
+    (shop / "persona.toml").write_text("signals.center_ratings = true\n")
+    assert run(["signals", "show"]) == 0
+    before = capsys.readouterr().out
+    assert "Ratings count by their distance from the user's own mean: too few are fitted" in " ".join(before.split())
+    assert "by the distance from the user's mean" in " ".join(before.split())
+    fitted = asked(capsys, "signals", "fit")
+    values = [row["value"] for row in rows]
+    assert fitted["ratings"]["mean"] == pytest.approx(np.mean(values)) and fitted["histories"] == "rebuilt"
+    assert run(["signals", "show"]) == 0
+    assert "it is drawn to the mean of all, 3.00, as if by" in " ".join(capsys.readouterr().out.split())
+
+
 def test_navigation(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["signals", "navigation", "--format", "csv"]) == 0
     out, err = capsys.readouterr()
