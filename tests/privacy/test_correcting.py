@@ -16,6 +16,7 @@ from persona_cli.cli.main import run
 from persona_cli.consent.receipts import record
 from persona_cli.errors import MissingInput, Refused, UsageError
 from persona_cli.models import gram_store
+from persona_cli.privacy import correcting
 
 Event = dict[str, Any]
 WRONG = 77  # the event that is wrong
@@ -155,3 +156,27 @@ def test_the_command(films: Callable[[int], Path], capsys: pytest.CaptureFixture
     assert run(["privacy", "correct", "-w", "w", id, "--delete", "--yes"]) == 0
     assert "brings the former event back" in capsys.readouterr().err
     assert not any(id in path.read_text() for path in root.glob("runs/*.json"))
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_run_that_was_killed_is_completed_by_the_next(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, delete: bool
+) -> None:
+    events = _events()
+    shop, id = _workspace(elsewhere / "w", events), events[WRONG]["event_id"]
+    changes = {} if delete else {"item_id": "i03"}
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(correcting, "settle", killed)
+        shop.privacy.correct(id, changes, delete=delete)
+    assert [one.closed for one in shop.privacy.requests()] == [None]
+    if delete:
+        with pytest.raises(MissingInput):
+            shop.privacy.correct(id, delete=True)
+    else:
+        assert shop.privacy.correct(id, changes).fields == ()
+        assert [one.outcome for one in shop.privacy.requests()] == ["corrected"]
+    assert not [path for path in shop.home.root.rglob("*") if path.is_file() and SECRET in _read(path)]
