@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ _N = len(COVERING)
 _STATES = len(STATES)
 # Ids of whom nothing is known are remembered up to here, so that they are digested once; then anew.
 _REMEMBERED = 1_000_000
-_NOTHING = 0
+_NOTHING, _UNMET = 0, -1
 
 
 class _Said(NamedTuple):
@@ -241,15 +242,16 @@ class Consenting:
     def _places(self, names: Sequence[str]) -> list[int]:
         """The row of what is known of each id (n,); ids not met before are looked up in the receipts."""
         if not self.gate.words.height and not self.suppressed.any:
-            return [self._rows.get(name, _NOTHING) for name in names]
-        new = [name for name in names if name not in self._rows]
-        if new:
+            return list(map(self._rows.get, names, repeat(_NOTHING)))
+        places = list(map(self._rows.get, names, repeat(_UNMET)))
+        if _UNMET in places:
+            new = list(dict.fromkeys(name for name, place in zip(names, places, strict=True) if place == _UNMET))
             digests = halves(self.home, new)
             held, erased = self.gate.last(digests), self.suppressed.has(digests)
             known = erased | (held >= 0).any(1)
             self._rows.update((new[place], _NOTHING) for place in np.flatnonzero(~known).tolist())
             self._grow([new[place] for place in np.flatnonzero(known).tolist()], held[known], erased[known])
-        places = [self._rows[name] for name in names]
+            places = [self._rows[name] for name in names]
         if len(self._rows) - len(self._now) > _REMEMBERED:
             self._rows = {id: place for id, place in self._rows.items() if place != _NOTHING}
         return places
