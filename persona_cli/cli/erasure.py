@@ -73,15 +73,16 @@ def forget(
     would go. Who was given data (`--recipient` of exports) gets a file of what to erase by --recipients-out; pseudonyms
     in it need --key-file.
 
-    Exit code 75 while another command works on the workspace.
+    It ends with a search of every byte; what is only yours to clear (the settings, files put there) is told with exit
+    code 10. Exit code 75 while another command works on the workspace.
 
     Examples:
     persona privacy forget u1
     persona privacy forget --file left.txt --yes --recipients-out ~/to-send
     persona privacy forget u1 --dry-run
     """
+    from persona_cli.privacy.api import Privacy
     from persona_cli.privacy.erasure import complete, planned
-    from persona_cli.privacy.erasure import forget as erase
     from persona_cli.workspace.overview import pending_erasures
     from persona_cli.workspace.runs import recording
 
@@ -98,6 +99,8 @@ def forget(
             _report(one)
         if as_json:
             emit_json([_record(one) for one in done])
+        if any(one.left for one in done):
+            raise typer.Exit(FOUND)
         return
     if dry_run:
         plan = planned(home, wanted)
@@ -105,14 +108,20 @@ def forget(
         return
     people = "1 person" if len(wanted) == 1 else f"{len(wanted):,} people"
     confirm(f"erase everything of {people}? This cannot be undone", yes)
-    with recording(home, invocation.words, ids=wanted) as run:
-        done_now = erase(
-            home, wanted, recipients_out=recipients_out, retrain=not no_retrain, key=key, wait=wait, progress=_tell
-        )
-        run.counts = {"persons": done_now.persons, "rows": sum(done_now.before.values())}
+    done_now = Privacy(home).forget(
+        wanted,
+        recipients_out=recipients_out,
+        retrain=not no_retrain,
+        key=key,
+        wait=wait,
+        progress=_tell,
+        words=invocation.words,
+    )
     _report(done_now)
     if as_json:
         emit_json(_record(done_now))
+    if done_now.left:
+        raise typer.Exit(FOUND)
 
 
 def verify_erasure(
@@ -141,9 +150,8 @@ def verify_erasure(
     persona privacy verify-erasure --file left.txt --key-file ~/p.key --domain partner-a
     persona privacy verify-erasure --request R-0123456789ab
     """
-    from persona_cli.privacy.erasure import verify
+    from persona_cli.privacy.api import Privacy
     from persona_cli.privacy.requests import find_request
-    from persona_cli.workspace.runs import recording
 
     home = locate_home()
     wanted = _wanted(users, file)
@@ -151,17 +159,15 @@ def verify_erasure(
     if bool(key) != bool(domain):
         raise UsageError("--key-file and --domain go together", "--key-file FILE --domain partner-a")
     named = None if request is None else find_request(home, request).id
-    with recording(home, invocation.words, ids=wanted) as run:
-        found = verify(home, wanted, named, key, domain or ())
-        run.counts = {"residues": len(found)}
-        if as_json:
-            emit_json({"clean": not found, "residues": [vars(one) for one in found]}, out)
-        elif found:
-            render([vars(one) for one in found[:_SHOWN]], "table", out)
-        if found:
-            more = f" ({_SHOWN} shown)" if len(found) > _SHOWN and not as_json else ""
-            say(f"{len(found):,} places where something is left{more}")
-            raise typer.Exit(FOUND)
+    found = Privacy(home).verify_erasure(wanted, request=named, key=key, domains=domain or (), words=invocation.words)
+    if as_json:
+        emit_json({"clean": not found, "residues": [vars(one) for one in found]}, out)
+    elif found:
+        render([vars(one) for one in found[:_SHOWN]], "table", out)
+    if found:
+        more = f" ({_SHOWN} shown)" if len(found) > _SHOWN and not as_json else ""
+        say(f"{len(found):,} places where something is left{more}")
+        raise typer.Exit(FOUND)
     say("nothing is left")
 
 
@@ -201,6 +207,7 @@ def _record(done: Forgotten) -> dict[str, object]:
         "stale": list(done.stale),
         "recipients": [str(path) for path in done.notified],
         "not_reached": list(done.not_reached),
+        "left": [vars(one) for one in done.left],
         "certificate": None if done.certificate is None else str(done.certificate),
     }
 
@@ -219,6 +226,8 @@ def _report(done: Forgotten) -> None:
         say(f"trained again: {', '.join(done.models)}")
     for path in done.notified:
         say(f"for a recipient: {path}")
+    for residue in done.left:
+        warn(f"still named: {residue.path} ({residue.where}); clear it by hand")
     for one in done.not_reached:
         say(f"not reached: {one}")
     say(f"certificate: {done.certificate}")

@@ -17,13 +17,21 @@ if TYPE_CHECKING:
     from persona_cli.privacy.choices import Chosen
     from persona_cli.privacy.consent_files import Imported
     from persona_cli.privacy.correcting import Corrected
+    from persona_cli.privacy.erasure import Forgotten
     from persona_cli.privacy.expiry import Expired
+    from persona_cli.privacy.keys import Key
     from persona_cli.privacy.own_settings import Own
     from persona_cli.privacy.records.writing import Recorded
     from persona_cli.privacy.requests import Request
+    from persona_cli.privacy.searching import Residue
     from persona_cli.privacy.standing import Status
 
 Moment = str | date | datetime | None
+
+
+def personal(words: Sequence[str]) -> list[str]:
+    """The words of `persona privacy COMMAND …` that may say something of a person: all but names of options."""
+    return [word for word in words[2:] if not word.startswith("-") or "=" in word]
 
 
 class Privacy:
@@ -141,8 +149,7 @@ class Privacy:
         """
         from persona_cli.privacy import own_settings
 
-        given = [f"{key}={value}" for key, value in (put or {}).items()]
-        with runs.recording(self.home, words or ["privacy", "preferences"], [user, *given]) as run:
+        with runs.recording(self.home, words or ["privacy", "preferences"], personal(words)) as run:
             if reset:
                 own_settings.reset(self.home, user, wait)
             if put or block or unblock:
@@ -155,7 +162,7 @@ class Privacy:
         """Write everything that is held of a person to a ZIP for them; see `privacy.access`."""
         from persona_cli.privacy.access import access
 
-        with runs.recording(self.home, words or ["privacy", "access"], [user, str(out)]) as run:
+        with runs.recording(self.home, words or ["privacy", "access"], personal(words)) as run:
             done = access(self.home, user, Path(out), recipient=recipient)
             run.counts = {"request": done.request, "files": len(done.files), "rows": sum(done.held.values())}
         return done
@@ -174,8 +181,7 @@ class Privacy:
         """Correct a stored event or take it out, with all that follows from it; see `privacy.correcting`."""
         from persona_cli.privacy.correcting import correct
 
-        given = [f"{key}={value}" for key, value in (changes or {}).items()]
-        with runs.recording(self.home, words or ["privacy", "correct"], [event_id, *given]) as run:
+        with runs.recording(self.home, words or ["privacy", "correct"], personal(words)) as run:
             done = correct(self.home, event_id, changes, delete=delete, month=month, refit=refit, wait=wait)
             run.counts = {"fields": list(done.fields), "deleted": done.deleted, "request": done.request}
         return done
@@ -207,3 +213,40 @@ class Privacy:
             done = expire(self.home, wait=wait, progress=progress)
             run.counts = {"removed": done.removed, "persons": done.plan.persons, "completed": done.completed}
         return done
+
+    def forget(
+        self,
+        users: Sequence[str],
+        *,
+        recipients_out: str | Path | None = None,
+        retrain: bool = True,
+        key: Key | None = None,
+        wait: float = 0.0,
+        progress: Callable[[str], None] | None = None,
+        words: Sequence[str] = (),
+    ) -> Forgotten:
+        """Erase everything of these people, as if they had never been there; see `privacy.erasure`."""
+        from persona_cli.privacy.erasure import forget
+
+        out = None if recipients_out is None else Path(recipients_out)
+        with runs.recording(self.home, words or ["privacy", "forget", *users], list(users)) as run:
+            done = forget(self.home, users, recipients_out=out, retrain=retrain, key=key, wait=wait, progress=progress)
+            run.counts = {"request": done.request, "persons": done.persons, "rows": sum(done.before.values())}
+        return done
+
+    def verify_erasure(
+        self,
+        users: Sequence[str] = (),
+        *,
+        request: str | None = None,
+        key: Key | None = None,
+        domains: Sequence[str] = (),
+        words: Sequence[str] = (),
+    ) -> list[Residue]:
+        """Every place where a byte of people is left, or of those whom an erasure of this request took out."""
+        from persona_cli.privacy.erasure import verify
+
+        with runs.recording(self.home, words or ["privacy", "verify-erasure", *users], list(users)) as run:
+            found = verify(self.home, users, request, key, domains)
+            run.counts = {"residues": len(found)}
+        return found

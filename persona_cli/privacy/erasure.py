@@ -54,6 +54,8 @@ class Forgotten:
     notified: tuple[Path, ...]
     """Files for recipients."""
     not_reached: tuple[str, ...]
+    left: tuple[Residue, ...]
+    """Where the search that ends an erasure still found them: the settings, files that somebody put there."""
     certificate: Path | None
 
 
@@ -109,7 +111,7 @@ def planned(home: Home, users: Sequence[str]) -> Forgotten:
     who = persons(home).of(pl.Series(users, dtype=pl.String)).n_unique()
     models = (served,) if (served := registry.latest_or_none(home)) else ()
     before = places.held(home, Needles(frozenset(ids)))
-    return Forgotten(None, who, len(ids), before, {}, models, (), (), (_BACKUPS,), None)
+    return Forgotten(None, who, len(ids), before, {}, models, (), (), (_BACKUPS,), (), None)
 
 
 def ids_of(home: Home, users: Sequence[str]) -> list[str]:
@@ -150,7 +152,9 @@ def _carry_out(home: Home, request: str, said: dict[str, Any], progress: Progres
     tell("tables")
     places.remove(home, needles)
     settled = settle(home, needles.values, refit=bool(said["retrain"]), progress=progress)
-    tell("certificate")
+    tell("search")
+    journal = f"privacy/pending/{request}.json"
+    left = tuple(residue for residue in search(home, needles) if residue.path != journal)
     missed = [f"{one['recipient']}: {one['why']}" for one in said.get("missed", ())]
     not_reached = [_BACKUPS, *sorted(missed)]
     if not settled.alone:
@@ -176,9 +180,11 @@ def _carry_out(home: Home, request: str, said: dict[str, Any], progress: Progres
             "files_deleted": settled.files,
             "recipients_told": said.get("notified", []),
             "not_reached": not_reached,
+            "left": sorted({f"{one.place}: {one.where}" for one in left}),
         },
     )
     outcome = "erased" if not settled.models.stale else "erased; what is served is to be trained again"
+    outcome += f"; {len(left)} places are to be cleared by hand" if left else ""
     close_request(home, request, outcome)
     certificates.remove_journal(home, request)
     return Forgotten(
@@ -191,6 +197,7 @@ def _carry_out(home: Home, request: str, said: dict[str, Any], progress: Progres
         settled.models.stale,
         (),
         tuple(not_reached),
+        left,
         certificate,
     )
 

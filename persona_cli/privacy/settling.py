@@ -84,7 +84,7 @@ def settle(
         tell("signals")
         home = _signals(home)
         tell("profiles and history")
-        mode = _profiles(home, persons)
+        mode = bring_profiles(home, persons)
         tell("item sums")
         gram = _gram(home, persons)
         tell("models")
@@ -116,7 +116,8 @@ def _signals(home: Home) -> Home:
     return replace(home, settings=replace(home.settings, fitted=learned.fitted))
 
 
-def _profiles(home: Home, persons: pl.Series | None) -> str:
+def bring_profiles(home: Home, persons: pl.Series | None) -> str:
+    """Profiles, history and links as they follow from the events now, with nothing of what left; how, as `Settled`."""
     events = tables.open_table(home, EVENTS)
     if events is None:
         return "unchanged"

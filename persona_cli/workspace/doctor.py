@@ -36,6 +36,7 @@ DEPENDENCIES = (
 OPTIONAL = ("lightfm-next",)
 LOCKS = ("tables", "models", "signals")
 _LOW_DISK = 2**30
+_READERS_WAIT = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def _orphans(home: Home, repair: bool) -> Iterator[Finding]:
         with locks.hold(home, "tables", "doctor"):
             found = tables.orphans(home)
             if found and repair:
-                tables.vacuum(home)
+                with locks.unread(home, _READERS_WAIT):
+                    tables.vacuum(home)
     except Busy as busy:
         yield Finding("tables", "note", f"not checked: {busy.message}")
         return

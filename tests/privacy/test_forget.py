@@ -7,11 +7,13 @@ import shutil
 import stat
 from pathlib import Path
 
+import polars as pl
 import pytest
 from forgetting import DEVICE, GONE, assert_same_models, assert_same_tables, lines, workspace
 
 from persona_cli.cli.main import run
 from persona_cli.errors import Unavailable
+from persona_cli.events.ingest import ingest
 from persona_cli.feedback.training import train
 from persona_cli.models import kinds, registry
 from persona_cli.privacy import certificates
@@ -20,6 +22,9 @@ from persona_cli.privacy.keys import new_key, subkey
 from persona_cli.privacy.pseudonyms import pseudonym
 from persona_cli.privacy.recipients import register
 from persona_cli.privacy.requests import requests
+from persona_cli.profiles.fitting import fit_signals
+from persona_cli.profiles.signal_fit import load
+from persona_cli.profiles.sync import behind
 from persona_cli.workspace import artifacts, tables
 from persona_cli.workspace.home import Home, open_home
 
@@ -147,6 +152,53 @@ def test_files_for_recipients_do_not_go_into_a_workspace(whole: Home, capsys: py
     assert not whole.path("privacy", "pending").exists() or not list(whole.path("privacy", "pending").iterdir())
     table = tables.open_table(whole, "events")
     assert table is not None and table.scan().collect()["user_id"].is_in([GONE[0]]).any()
+
+
+def test_what_is_yours_to_clear_is_told(whole: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    who = "customer-4711"
+    with whole.path("persona.toml").open("a") as settings:
+        settings.write(f'# testers: "{who}"\n')
+    whole.path("export.csv").write_text(f"user_id\n{who}\n")
+    assert run(["privacy", "forget", who, "--yes", "--json", "-w", str(whole.root)]) == 10
+    shown = capsys.readouterr()
+    said = json.loads(shown.out)
+    assert [one["path"] for one in said["left"]] == ["export.csv", "persona.toml"]
+    assert "persona.toml" in shown.err and json.loads(Path(said["certificate"]).read_text())["left"] == [
+        "export.csv: text",
+        "persona.toml: text",
+    ]
+
+
+def test_what_signals_mean_is_learned_again(whole: Home, never: Home) -> None:
+    for home in (whole, never):
+        fit_signals(home)
+    whole = open_home(whole.root)
+    assert whole.settings.fitted is not None
+    first = whole.settings.fitted.folder
+    forget(whole, GONE)
+    fitted = [open_home(home.root).settings.fitted for home in (whole, never)]
+    assert fitted[0] is not None and fitted[1] is not None and fitted[0].folder != first
+    assert load(fitted[0]).counts == load(fitted[1]).counts
+    assert [path.name for path in first.parent.iterdir() if path.is_dir()] == [fitted[0].folder.name]
+
+
+def test_others_are_not_named_any_more(whole: Home, elsewhere: Path) -> None:
+    who = "customer-4711"
+    rows = [
+        {"user_id": "u05", "props": {"friend": who, "n": 1}, "page": f"/of/{who}", "event_id": "x1"},
+        {"user_id": who, "props": {}, "page": "/", "event_id": "x2"},
+    ]
+    more = {"event_type": "view", "item_id": "a01", "timestamp": "2026-02-01T00:00:00Z"}
+    path = elsewhere / "named.jsonl"
+    path.write_text("".join(json.dumps({**row, **more}) + "\n" for row in rows))
+    ingest(whole, [str(path)])
+    assert forget(whole, [who]).left == ()
+    table = tables.open_table(whole, "events")
+    assert table is not None
+    found = table.scan().filter(pl.col("event_id").is_in(["x1", "x2"])).collect()
+    assert found["page"].to_list() == ["/of/[erased]"]
+    assert "[erased]" in found["props"][0] and "friend" in found["props"][0]
+    assert behind(whole) is None
 
 
 def test_a_plan_changes_nothing_and_nobody_is_forgotten_unasked(
