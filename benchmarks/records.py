@@ -45,7 +45,7 @@ def workspace(data: Path, folder: Path) -> Home:
     ).write_parquet(folder / "events.parquet")
     ingest(home, [str(folder / "events.parquet")])
     for kind in ("users", "items"):
-        ingest(home, [str(data / f"{kind}.parquet")], kind=kind)  # type: ignore[arg-type]
+        ingest(home, [str(data / f"{kind}.parquet")], kind=kind)
     sync(home)
     gram_store.update(home, interactions(history(home, purpose="model_training"), home.settings), home.settings)
     return home
