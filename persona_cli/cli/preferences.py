@@ -87,9 +87,10 @@ def preferences(
             words=invocation.words,
         )
     else:
+        from persona_cli.privacy.api import personal
         from persona_cli.workspace.runs import recording
 
-        with recording(home, invocation.words, [user]):
+        with recording(home, invocation.words, personal(invocation.words)):
             now = privacy.preferences(user)
     held = own_settings.paused(home, user)
     if as_json:

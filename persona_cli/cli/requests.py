@@ -95,12 +95,13 @@ def add(
     Examples:
     persona privacy requests add access u1 --received 2026-03-01 --channel mail
     """
+    from persona_cli.privacy.api import personal
     from persona_cli.privacy.requests import find_request, open_request
     from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
 
     home = locate_home()
-    with recording(home, invocation.words, [user]):
+    with recording(home, invocation.words, personal(invocation.words[1:])):
         made = open_request(home, kind, _ids(home, user), received=moment_of(received), channel=channel)
     _show(find_request(home, made), as_json)
 
@@ -115,11 +116,12 @@ def extend(
     Examples:
     persona privacy requests extend R-0123456789ab --reason "data of eleven years in three systems"
     """
+    from persona_cli.privacy.api import personal
     from persona_cli.privacy.requests import extend_request
     from persona_cli.workspace.runs import recording
 
     home = locate_home()
-    with recording(home, invocation.words, [reason]):
+    with recording(home, invocation.words, personal(invocation.words[1:])):
         found = extend_request(home, request, reason)
     _show(found, as_json)
 
@@ -134,11 +136,12 @@ def close(
     Examples:
     persona privacy requests close R-0123456789ab --outcome answered
     """
+    from persona_cli.privacy.api import personal
     from persona_cli.privacy.requests import close_request, find_request
     from persona_cli.workspace.runs import recording
 
     home = locate_home()
-    with recording(home, invocation.words, [outcome]):
+    with recording(home, invocation.words, personal(invocation.words[1:])):
         close_request(home, request, outcome)
     _show(find_request(home, request), as_json)
 

@@ -115,8 +115,8 @@ def test_who_opted_out_has_no_settings_stored(shop: Workspace) -> None:
 
 
 def test_no_manifest_names_the_person_or_what_they_set(shop: Workspace) -> None:
-    words = ["privacy", "preferences", "-w", "w", ME, "--set", "religion=none", "--block", "topic:war", "--pause"]
-    assert run(words) == 0
+    words = ["privacy", "preferences", "-w", "w", ME, "--set", " religion = none", "--block", "topic:war", "--pause"]
+    assert run(words) == 0 and run([*words[:5], "--set=religion=some"]) == 0
     for path in shop.home.path("runs").glob("*.json"):
         text = path.read_text()
         assert ME not in text and "religion" not in text
