@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from persona_cli.errors import MissingInput
 from persona_cli.profiles.coding import Coded, Ints, coded, compacted, run_starts, sort_order
 from persona_cli.profiles.permitted import Purpose, allowed, person_events
 from persona_cli.profiles.ratings import ALONE, RATED, RATINGS, Centring, centring, spoken
@@ -152,7 +153,7 @@ def history(home: Home, as_of: datetime | None = None, *, purpose: Purpose = Non
     """All users' history, sorted by user_id, item_id, day: from the table, or folded from events before `as_of`."""
     if as_of is not None:
         return fold_history(signal_events(home, as_of, purpose=purpose))
-    table = tables.open_table(home, NAME)
+    table = stored(home)
     by_bucket: dict[str, list[File]] = {}
     for file in table.files if table is not None else ():
         by_bucket.setdefault(file.partition["bucket"], []).append(file)
@@ -161,6 +162,14 @@ def history(home: Home, as_of: datetime | None = None, *, purpose: Purpose = Non
     who = allowed(home, purpose)
     parts = [who.rows(_bucket(table, files)) for files in by_bucket.values()]
     return _sorted_by_user(pl.concat(parts, rechunk=True))
+
+
+def stored(home: Home) -> Table | None:
+    """The table; MissingInput where another version of persona made it."""
+    table = tables.open_table(home, NAME)
+    if table is not None and table.schema != SCHEMA:
+        raise MissingInput("the histories were built by another version of persona", "persona profile build")
+    return table
 
 
 def _bucket(table: Table, files: list[File]) -> pl.DataFrame:

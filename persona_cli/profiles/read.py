@@ -26,7 +26,6 @@ from persona_cli.profiles.past import past
 from persona_cli.profiles.permitted import Purpose, allowed, person_events, refusal
 from persona_cli.profiles.preferences import told
 from persona_cli.profiles.signals import with_signals
-from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
@@ -150,7 +149,7 @@ def preferred_categories(home: Home, users: pl.Series | None = None, *, purpose:
 
     Users without one are not in the answer. One bucket of history at a time.
     """
-    table, items = tables.open_table(home, histories.NAME), _items(home)
+    table, items = histories.stored(home), _items(home)
     found = [_NO_CATEGORY]
     if table is None or not items["category"].count():
         return _NO_CATEGORY

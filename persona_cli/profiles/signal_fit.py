@@ -96,7 +96,11 @@ def publish(home: Home, fit: SignalFit) -> tuple[Fitted, bool]:
     """Write a version and put it in force, unless the one in force says the same; answers it, and whether it is new."""
     above = home.path(*FITTED_FOLDER.split("/"))
     versions = sorted(int(path.name) for path in above.glob("[0-9]*") if path.name.isdigit())
-    said = {"dwell": fit.dwell and fit.dwell.said(), "source": fit.source, "counts": dict(sorted(fit.counts.items()))}
+    said: dict[str, Any] = {
+        "dwell": fit.dwell and fit.dwell.said(),
+        "source": fit.source,
+        "counts": dict(sorted(fit.counts.items())),
+    }
     said |= {"ratings": fit.ratings and dict(fit.ratings)}
     folder = above / str(versions[-1] + 1 if versions else 1)
     in_force = home.settings.fitted

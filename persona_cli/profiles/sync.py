@@ -134,6 +134,8 @@ def behind(home: Home) -> str | None:
     for name, digest in ((histories.NAME, _history_digest), (folding.NAME, _profiles_digest)):
         table, rules = tables.open_table(home, name), (digest(home.settings), "settings changed", standing)
         plan = _plan(events, table, *rules) if table else _Plan("rebuilt", _FIRST)
+        if table and table.schema != (histories.SCHEMA if name == histories.NAME else folding.SCHEMA):
+            return "they are of another version of persona"
         if plan.mode != "unchanged":
             return plan.reason
     return None

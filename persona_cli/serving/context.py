@@ -29,7 +29,6 @@ from persona_cli.profiles.permitted import ANY, PERSONALIZATION, allowed, person
 from persona_cli.profiles.read import contexts, stage_of
 from persona_cli.profiles.searches import recent_queries
 from persona_cli.profiles.stated import countries
-from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
@@ -164,7 +163,10 @@ def _history(home: Home, users: pl.Series | None, as_of: datetime | None) -> pl.
     mine = pl.col("user_id").is_in(users.implode())
     if as_of is not None:
         return histories.fold_history(histories.signal_events(home, as_of, purpose=None).filter(mine))
-    rows = tables.scan(home, histories.NAME, histories.SCHEMA, ["bucket"])
+    table = histories.stored(home)
+    if table is None:
+        return histories.NOBODY
+    rows = table.scan()
     if len(users) <= _FEW:
         buckets = buckets_of(users, home.settings.whole("profiles.buckets")).unique()
         rows = rows.filter(pl.col("bucket").is_in(buckets.cast(pl.Int32).implode()))

@@ -13,6 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from stored import Event, add, at, frame
 
+from persona_cli.errors import MissingInput
 from persona_cli.evaluation.exams import by_pairs
 from persona_cli.models.interactions import interactions_of
 from persona_cli.profiles import history as histories
@@ -20,8 +21,10 @@ from persona_cli.profiles.coding import coded
 from persona_cli.profiles.fitting import fit_signals
 from persona_cli.profiles.history import decayed, faded, fold_history, history, negative, signal_events, summed
 from persona_cli.profiles.ratings import ALONE, MOST, Centring, centring, estimated
+from persona_cli.profiles.read import preferred_categories
 from persona_cli.profiles.signals import coded_signals, signals_digest, weights_digest, with_signals
-from persona_cli.profiles.sync import sync
+from persona_cli.profiles.sync import behind, sync
+from persona_cli.serving.context import audience
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home, open_home
 from persona_cli.workspace.settings import load
@@ -122,6 +125,10 @@ def test_a_history_of_another_version_or_setting_is_made_again(home: Home) -> No
     for name in ("rated", "ratings"):
         older = older.remove(older.get_field_index(name))
     tables.open_or_create(home, histories.NAME, older, ["bucket"])
+    assert behind(home) == "they are of another version of persona"
+    for read in (history, preferred_categories, lambda one: audience(one, pl.Series("user_id", ["u"]))):
+        with pytest.raises(MissingInput, match="another version of persona"):
+            read(home)
     assert sync(home).mode == "rebuilt" and history(home).equals(declared)
     home = turned_on(home)
     assert sync(home).mode == "rebuilt"
