@@ -80,7 +80,8 @@ def recommend(
     JSON lines by default: one object a user with items, scores, the model, what the list stands on (base) and how far
     the user is known (stage). Unknown users get the popular list of their context. Nothing that a user has consumed or
     blocked and nothing unavailable is in a list. Members of the permanent holdout get the list that is the same for
-    all, and say so.
+    all, and say so. Whom personalization does not cover (privacy consent) gets what an unknown user gets: stage
+    "generic", "consent": false.
 
     Examples:
     persona recommend > out.jsonl

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import polars as pl
 
 from persona_cli.consent.gate import Gate
+from persona_cli.consent.receipts import NAME as RECEIPTS
 from persona_cli.errors import Refused
 from persona_cli.events.store import scan_events
 from persona_cli.profiles.identity import Persons, persons, raw_key
@@ -58,6 +59,7 @@ class Allowed(NamedTuple):
 
 EVERYBODY = Allowed(pl.Series("id", dtype=pl.String), False)
 _remembered: dict[tuple[object, ...], Allowed] = {}
+_gates: dict[tuple[object, ...], Gate] = {}
 
 
 def allowed(home: Home, purpose: Purpose, among: pl.Series | None = None) -> Allowed:
@@ -66,7 +68,7 @@ def allowed(home: Home, purpose: Purpose, among: pl.Series | None = None) -> All
     Raises BadSettings for a purpose without a lawful basis.
     """
     purposes = _several(purpose)
-    if not purposes or (gate := Gate.of(home)).trivial:
+    if not purposes or (gate := _gate(home)).trivial:
         return EVERYBODY
     events = tables.open_table(home, "events")
     if among is not None:
@@ -81,6 +83,19 @@ def allowed(home: Home, purpose: Purpose, among: pl.Series | None = None) -> All
         if len(_remembered) >= _KEPT:
             _remembered.clear()
         _remembered[key] = found
+    return found
+
+
+def _gate(home: Home) -> Gate:
+    """The gate as it is now; the receipts of one version are read once."""
+    table = tables.open_table(home, RECEIPTS)
+    if table is None:
+        return Gate.of(home)
+    key = (str(home.root), home.salt, table.id, table.version, home.settings.digest(["privacy.purposes."]))
+    if (found := _gates.get(key)) is None:
+        found = Gate.of(home)
+        _gates.clear()
+        _gates[key] = found
     return found
 
 
