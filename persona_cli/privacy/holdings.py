@@ -87,8 +87,10 @@ def profile(home: Home, user: str) -> Row | None:
 
 def history(home: Home, who: str) -> Row:
     """What was done with each item by day, and the interest that is left of it by now."""
-    rows = tables.scan(home, histories.NAME, histories.SCHEMA, ["bucket"]).filter(pl.col("user_id") == who)
-    days = histories.summed(rows.drop("bucket"))
+    table = tables.open_table(home, histories.NAME)
+    days = histories.NOBODY
+    if table is not None and set(histories.SCHEMA.names) <= set(table.schema.names):  # else of an older persona
+        days = histories.summed(table.scan().drop("bucket").filter(pl.col("user_id") == who))
     left = histories.faded(days, home.settings)
     titles = current(home, "items").select("item_id", "title", "category")
     by_day = days.join(titles, on="item_id", how="left").sort("day", "item_id").to_dicts()
