@@ -108,7 +108,7 @@ class Workspace:
             run.counts["ingested_at"] = report.ingested_at.isoformat()
             if profiles and kind == "events":
                 self.sync()  # also after nothing new: the run before may have been killed before it got here
-        return report
+            return self.privacy.spread(report)
 
     def dialects(self) -> pl.DataFrame:
         """What `ingest` can read besides native files: dialect, kinds, formats, about."""

@@ -13,6 +13,7 @@ from persona_cli.workspace.moments import moment_of
 
 if TYPE_CHECKING:
     from persona_cli.consent.receipts import State
+    from persona_cli.events.ingest import Report
     from persona_cli.privacy.access import Handed
     from persona_cli.privacy.choices import Chosen
     from persona_cli.privacy.consent_files import Imported
@@ -109,6 +110,14 @@ class Privacy:
             done = (opt_in if undo else opt_out)(self.home, users, wait=wait)
             run.counts = {"receipts": len(done.receipts), "ids": done.ids, "request": done.request}
         return done
+
+    def spread(self, report: Report) -> Report:
+        """Write what browsers signalled in an ingest for the other ids of the same people; counted in `receipts`."""
+        from persona_cli.privacy.choices import spread
+
+        if report.opted_out_by_signal:
+            report.receipts += spread(self.home, report.run)
+        return report
 
     def import_consent(self, file: str, *, wait: float = 0.0, words: Sequence[str] = ()) -> Imported:
         """Take over a file of what people told another system; see `privacy.consent_files`."""

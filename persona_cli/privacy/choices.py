@@ -16,7 +16,7 @@ import polars as pl
 
 from persona_cli.consent.gate import CLEARED, GIVEN, Gate
 from persona_cli.consent.purposes import COVERING, PURPOSES, basis, parent
-from persona_cli.consent.receipts import Receipt, State, receipts, record
+from persona_cli.consent.receipts import Receipt, State, append_words, proof_of, receipts, record, scan
 from persona_cli.consent.subjects import subjects
 from persona_cli.errors import BadSettings, MissingInput, UsageError
 from persona_cli.events.store import scan_events
@@ -135,6 +135,27 @@ def opt_in(home: Home, users: Sequence[str], *, wait: float = 0.0) -> Chosen:
             written += record(home, theirs, [purpose], state, source=OPTED_IN)
         followed(home)
     return Chosen(written, len(ids))
+
+
+def spread(home: Home, run: str) -> int:
+    """Write opt-outs by browsers' signals in an ingest for the other ids of the same people; answers how many words.
+
+    What a signal says is written for the ids of its event when it is read, before it is known who is who.
+    """
+    who = persons(home)
+    ids = pl.concat([who.ids.alias("id"), who.persons.alias("id")]).unique()
+    linked_ids = pl.DataFrame({"person": who.of(ids), "subject": subjects(home, ids)})
+    said = scan(home).filter((pl.col("proof") == proof_of(run)) & (pl.col("state") == "objected")).collect()
+    theirs = said.drop("receipt_id", "recorded_at").join(linked_ids, on="subject")
+    latest = theirs.sort("at", "purpose", "person").unique(["person", "purpose"], keep="last").drop("subject")
+    words = latest.join(linked_ids, on="person")
+    known = scan(home).filter(pl.col("state") == "objected").select("subject", "purpose", since="at").collect()
+    known = known.group_by("subject", "purpose").agg(pl.col("since").max())
+    words = words.join(known, on=["subject", "purpose"], how="left")
+    written = append_words(home, words.filter(pl.col("since").is_null() | (pl.col("since") < pl.col("at")))).height
+    if written:
+        followed(home)
+    return written
 
 
 def stand(home: Home, user: str) -> tuple[list[Standing], list[Receipt]]:

@@ -63,6 +63,20 @@ def test_optout_reaches_every_linked_id_and_nobody_else(shop: Home, capsys: Said
     assert json.loads(capsys.readouterr().out)["dropped"] == {"opted_out": 1}
 
 
+def test_a_browsers_signal_reaches_the_other_ids_of_the_person(shop: Home, capsys: Said) -> None:
+    event = {"anon_id": "laptop", "event_type": "click", "item_id": "z", "timestamp": "2026-03-02", "gpc": 1}
+    Path("more.jsonl").write_text(json.dumps(event) + "\n")
+    assert run(["ingest", "-w", "w", "more.jsonl", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["opted_out_by_signal"], report["receipts"]) == (1, 12)
+    for id in ("anna", "phone", "laptop"):
+        assert states(shop, id) == dict.fromkeys(PURPOSES, "objected")
+    assert states(shop, "bert") == states(shop, "carl") == {}
+    assert run(["ingest", "-w", "w", "more.jsonl", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["opted_out_by_signal"], report["receipts"]) == (0, 0)
+
+
 def test_an_optout_taken_back_restores_what_was_said(shop: Home, capsys: Said) -> None:
     told(capsys, "consent", "grant", "anna", "--purpose", "messaging.email", "--purpose", "analytics")
     told(capsys, "consent", "withdraw", "anna", "--purpose", "model_training")
