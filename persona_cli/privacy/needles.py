@@ -8,10 +8,13 @@ found in `u-12345`, and is in `exports/u-1234.csv`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
+from urllib.parse import quote
 
 import polars as pl
 
@@ -49,8 +52,9 @@ class Needles:
 
     @cached_property
     def long(self) -> list[str]:
-        """Those that cannot be taken for anything else."""
-        return sorted(one for one in self.ids if not common(one))
+        """Those that cannot be taken for anything else, in every way in which texts write them."""
+        found = {one for one in self.ids if not common(one)}
+        return sorted(found | {written for one in found for written in _written(one)})
 
     @cached_property
     def short(self) -> frozenset[str]:
@@ -117,6 +121,11 @@ class Needles:
 def common(id: str) -> bool:
     """Whether an id could be anything else: it is short, or a number."""
     return len(id.encode()) < SHORT or (id.isascii() and id.isdigit())
+
+
+def _written(id: str) -> tuple[str, ...]:
+    """An id as JSON, addresses and pages write it."""
+    return json.dumps(id)[1:-1], json.dumps(id, ensure_ascii=False)[1:-1], quote(id, safe=""), escape(id)
 
 
 def person_values(text: str) -> Iterator[str]:

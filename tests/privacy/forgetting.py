@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.sync import behind
 from persona_cli.serving.recommend import recommend
 from persona_cli.workspace import artifacts, tables
-from persona_cli.workspace.home import IDENTITY_FILE, Home, create, open_home
+from persona_cli.workspace.home import IDENTITY_FILE, SETTINGS_FILE, Home, create, open_home
 
 N = 40
 GONE = [user(3), user(8), user(21)]
@@ -59,6 +60,10 @@ def is_theirs(event: dict[str, Any], gone: Sequence[str]) -> bool:
 def workspace(root: Path, salt_of: Home | None = None, without: Sequence[str] = ()) -> Home:
     """The shop in two ingests, with rejected lines and a users table; `without` people who never came."""
     home = create(root)
+    settings = home.path(SETTINGS_FILE).read_text()
+    home.path(SETTINGS_FILE).write_text(re.sub(r"(?m)^buckets = .*$", "buckets = 2", settings))  # few files: fast tests
+    home = open_home(root)
+    assert home.settings.whole("profiles.buckets") == 2
     if salt_of is not None:  # who is held out follows from the salt
         shutil.copy(salt_of.path(IDENTITY_FILE), home.path(IDENTITY_FILE))
         home = open_home(root)

@@ -28,7 +28,7 @@ from persona_cli.profiles.sync import behind
 from persona_cli.workspace import artifacts, tables
 from persona_cli.workspace.home import Home, open_home
 
-_QUICK = ("popular", "ease")
+_QUICK = ("ease",)
 _SETTINGS = {
     "blend": {"model.blend.of": ["knn", "spectral:0.5"]},
     "layered": {"model.layered.cohort_evidence": 5.0},
@@ -71,6 +71,7 @@ def test_forgotten_is_never_seen(whole: Home, never: Home, name: str) -> None:
     assert verify(whole, [*GONE, DEVICE]) == []
 
 
+@pytest.mark.slow
 def test_what_was_compared_and_chosen_stands(whole: Home) -> None:
     train(whole, time_limit=5)
     before = registry.load_model(whole)
@@ -85,6 +86,7 @@ def test_what_was_compared_and_chosen_stands(whole: Home) -> None:
     assert not whole.path("models", before.reference).exists()
 
 
+@pytest.mark.slow
 def test_everybody(whole: Home) -> None:
     train(whole, ["ease"])
     everybody = sorted({str(event["user_id"]) for event in lines() if "user_id" in event})
@@ -94,6 +96,7 @@ def test_everybody(whole: Home) -> None:
     assert run(["recommend", "-w", str(whole.root)]) == 66
 
 
+@pytest.mark.slow
 def test_without_training_again_what_is_served_stays_and_says_so(
     whole: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +222,7 @@ def test_a_plan_changes_nothing_and_nobody_is_forgotten_unasked(
     assert files() == before and requests(whole) == []
 
 
+@pytest.mark.slow
 def test_a_file_of_users_and_no_name_in_any_manifest(whole: Home, elsewhere: Path) -> None:
     (elsewhere / "left.txt").write_text("user_id\n" + "\n".join(GONE) + "\n")
     where = ["-w", str(whole.root)]

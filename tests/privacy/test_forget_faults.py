@@ -161,6 +161,7 @@ def test_two_at_once(whole: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(whole, GONE[:2]) == []
 
 
+@pytest.mark.slow
 def test_a_reader_beside_gets_the_lists_of_before_or_after(whole: Home) -> None:
     names = {f"u{number:02d}" for number in range(N)}
     command = [sys.executable, "-m", "persona_cli", "recommend", "-w", str(whole.root)]

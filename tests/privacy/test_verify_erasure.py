@@ -258,5 +258,12 @@ def test_words() -> None:
     assert needles.mentions("exports/u-12345.csv") and not needles.mentions("u-123456")
     assert needles.mentions('{"userId": 7}') and needles.mentions('{"anonymousId":"7"}')
     assert not needles.mentions("7", quoted=False) and needles.mentions("7,click,a", fields=True, quoted=False)
+    strange = Needles(frozenset(['zoë "z" & co']))
+    for text in (
+        '{"user_id":"zo\\u00eb \\"z\\" & co"}',
+        "/of/zo%C3%AB%20%22z%22%20%26%20co/",
+        "<b>zoë &quot;z&quot; &amp; co</b>",
+    ):
+        assert strange.mentions(text)
     assert [common(id) for id in ("7", "12345678901", "abcde", "abcdef")] == [True, True, True, False]
     assert place_of("models/ease/3/items.parquet") == "models/ease" and place_of("persona.toml") == "persona.toml"
