@@ -273,8 +273,8 @@ def _tell(done: Chosen, people: int, as_json: bool) -> None:
         emit_json({"people": people, "ids": done.ids, "receipts": ids, "request": done.request})
         return
     who = "1 person" if people == 1 else f"{people:,} people"
-    ids = "1 id" if done.ids == 1 else f"{done.ids:,} ids"
-    say(f"{len(done.receipts):,} new receipts for {ids} of {who}")
+    known = "1 id" if done.ids == 1 else f"{done.ids:,} ids"
+    say(f"{len(done.receipts):,} new receipts for {known} of {who}")
     if len(done.receipts) <= 8:
         for one in done.receipts:
             say(f"  {one.purpose}: {one.state} ({one.receipt_id})")
