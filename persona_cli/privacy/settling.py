@@ -15,20 +15,17 @@ import polars as pl
 
 from persona_cli.errors import BadData, MissingInput
 from persona_cli.events.store import NAME as EVENTS
-from persona_cli.feedback import refitting
+from persona_cli.feedback import refitting, training
 from persona_cli.feedback.refitting import Refitted
 from persona_cli.models import gram_store
-from persona_cli.models.interactions import interactions_of
 from persona_cli.privacy.per_user import remove_people
 from persona_cli.privacy.removal import remove_where, said
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles import partials
 from persona_cli.profiles.fitting import Source, fit_signals
-from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import Links
 from persona_cli.profiles.partials import profile_rows
-from persona_cli.profiles.permitted import TRAINING
 from persona_cli.profiles.signal_fit import keep_fit_in_force, load
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import artifacts, locks, tables
@@ -49,7 +46,7 @@ class Settled:
     profiles: str
     """`subtracted`: the rows of the persons left; else the mode of the sync: unchanged, incremental or rebuilt."""
     gram: str | None
-    """`subtracted`, `unchanged`, `updated` or `rebuilt`; None: no item sums are kept."""
+    """`subtracted`, `unchanged` or `updated`; None: no item sums are kept."""
     models: Refitted
     """What is served."""
     removed_models: tuple[str, ...]
@@ -175,10 +172,14 @@ def compact_negative(home: Home) -> None:
 
 
 def _gram(home: Home, persons: pl.Series | None) -> str | None:
-    if not gram_store.stored_digest(home):
+    before = gram_store.stored_digest(home)
+    if before is None:
         return None
     if persons is not None:
         return gram_store.subtract(home, persons)
-    events, rows = signal_events(home, purpose=TRAINING).collect(), history(home, purpose=TRAINING)
-    matrix = interactions_of(events, home.settings, rows)
-    return gram_store.update(home, matrix, home.settings).mode
+    try:
+        training.material(home, home.settings, (), None)  # as training sums: of those alone whom models may learn from
+    except MissingInput:
+        gram_store.keep_newest(home, 0)
+        return None
+    return "unchanged" if gram_store.stored_digest(home) == before else "updated"
