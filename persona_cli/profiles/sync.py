@@ -99,6 +99,9 @@ def sync(home: Home, rebuild: bool = False, wait: float = 0.0) -> Synced:
             second = _plan(events, profiles, rules[1], "the session gap or buckets changed", standing)
         gone = [*first.removed, *second.removed]
         links = Links.of(home, events, gone)
+        if first.mode == second.mode == "unchanged":
+            links.save(home, events)
+            return Synced("unchanged", first.reason, 0, 0)
         who = standing.folded(links.persons(events.files), events, gone)
         first, second = (_with_moved(plan, events, links, who, standing) for plan in (first, second))
         done = _carry_out(home, events, history, profiles, first, second, who)
@@ -193,11 +196,8 @@ def _plan(events: Table, table: Table, digest: str, when_changed: str, standing:
 def _carry_out(
     home: Home, events: Table, history: Table, profiles: Table, first: _Plan, second: _Plan, who: Folded
 ) -> Synced:
-    modes = {first.mode, second.mode}
-    mode: Mode = "rebuilt" if "rebuilt" in modes else "incremental" if "incremental" in modes else "unchanged"
+    mode: Mode = "rebuilt" if "rebuilt" in (first.mode, second.mode) else "incremental"
     reason = next(plan.reason for plan in (first, second) if plan.mode == mode)
-    if mode == "unchanged":
-        return Synced(mode, reason, 0, 0)
     if mode == "rebuilt":
         log.debug("folding all events: %s", reason)
     again = [table if plan.mode == "rebuilt" else None for table, plan in ((history, first), (profiles, second))]
