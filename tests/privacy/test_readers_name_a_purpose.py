@@ -41,6 +41,7 @@ RAW = {
     "profiles/carrying.py": "counts what is there, of nobody in particular",
     "profiles/snapshots.py": "looks up the users of events that it was given",
     "evaluation/attributes.py": "looks up the users who are asked about",
+    "feedback/decisions.py": "filters what it scans",
     "serving/context.py": "reads the history of those whom personalization covers",
     "api.py": "the catalogue",
 }
