@@ -36,7 +36,7 @@ from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare
 from persona_cli.models.registry import Saved
 from persona_cli.profiles.history import signal_events
-from persona_cli.profiles.permitted import TRAINING
+from persona_cli.profiles.permitted import MEASURING
 from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.overview import model_versions
@@ -70,12 +70,12 @@ def held(
     Raises MissingInput where there is neither a moment nor a saved model to judge.
     """
     settings = home.settings
-    events = signal_events(home, as_of, purpose=TRAINING).select(*NEEDED, IF_CENTRED).collect()
+    events = signal_events(home, as_of, purpose=MEASURING).select(*NEEDED, IF_CENTRED).collect()
     if not events["item_id"].count():
         raise MissingInput("there are no events with an item, so no choice can be judged", "persona ingest FILE")
     limit = settings.seconds("train.time_limit") if time_limit is None else time_limit
     asked = settings.whole("train.validation_users") if users is None else users
-    beside = Beside.of(home, as_of, purpose=TRAINING)
+    beside = Beside.of(home, as_of, purpose=MEASURING)
     afford = portfolio(prepare(events, settings, exams.after(events)), settings, limit, described(home))
     moments: list[dict[str, Any]] = []
     frames: list[pl.DataFrame] = []
