@@ -166,7 +166,7 @@ def verify_erasure(
         render([vars(one) for one in found[:_SHOWN]], "table", out)
     if found:
         more = f" ({_SHOWN} shown)" if len(found) > _SHOWN and not as_json else ""
-        say(f"{len(found):,} places where something is left{more}")
+        say(f"something is left in {len(found):,} place{'s' * (len(found) > 1)}{more}")
         raise typer.Exit(FOUND)
     say("nothing is left")
 

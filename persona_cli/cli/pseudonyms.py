@@ -262,6 +262,8 @@ def _report(done: Done, out: Path | None) -> None:
         warn("the field 'id' was left as it is; if it names people, add --column id, if not, --keep id")
     if done.unknown:
         say(f"left out: {done.unknown:,} records of ids that were not given")
+    if done.withheld:
+        say(f"left out: {done.withheld:,} rows of people whom the purpose analytics does not cover")
     if done.unicity is not None:
         say(done.unicity.sentence())
 

@@ -21,7 +21,7 @@ Perform = Callable[[Sequence[str]], Any]
 """Runs one command, given as its words; answers the JSON document that it prints (None where it prints nothing)."""
 
 MARKER = ".persona-demo"
-LISTS = "recommendations.jsonl"
+LISTS = "-recommendations.jsonl"  # beside the workspace: what lies in it is looked after by persona
 _TABLES = {"items": "items.jsonl", "users": "users.csv", "accounts": "accounts.csv", "events": "events.jsonl.gz"}
 _HELD = "SELECT (SELECT count(*) FROM events) AS events, (SELECT count(*) FROM profiles) AS users"
 _REJECTED = "SELECT reason, count(*) AS lines FROM quarantine GROUP BY reason ORDER BY lines DESC, reason"
@@ -72,7 +72,7 @@ def demo(folder: Path, perform: Perform, tell: Callable[[str], None], program: s
     tell(f"  {_trained(trained)}")
     evaluated = step("evaluate", *there)
     tell(f"  {learned.lift_line(evaluated)}")
-    lists = folder / LISTS
+    lists = folder.with_name(folder.name + LISTS)
     tell(f"$ persona recommend {shlex.join(there)} > {shlex.quote(str(lists))}")
     perform(["recommend", "--out", str(lists), *there])
     served = learned.read_lists(lists)

@@ -103,8 +103,8 @@ def tell_recipients(
 ) -> tuple[list[Path], list[dict[str, str]]]:
     """Write a file for every recipient who was given ids or pseudonyms, and answer them, and who cannot be told why.
 
-    Pseudonyms are those of the domains that a recipient was given, and need the key they were made by. `out` is outside of
-    any workspace (`must_be_outside`).
+    Pseudonyms are those of the domains that a recipient was given, and need the key they were made by. `out` is outside
+    of any workspace (`must_be_outside`).
     """
     written, missed = [], []
     for recipient, disclosures in by_recipient(home).items():

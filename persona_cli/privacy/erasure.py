@@ -184,7 +184,7 @@ def _carry_out(home: Home, request: str, said: dict[str, Any], progress: Progres
         },
     )
     outcome = "erased" if not settled.models.stale else "erased; what is served is to be trained again"
-    outcome += f"; {len(left)} places are to be cleared by hand" if left else ""
+    outcome += f"; left to be cleared by hand: {len(left)}" if left else ""
     close_request(home, request, outcome)
     certificates.remove_journal(home, request)
     return Forgotten(

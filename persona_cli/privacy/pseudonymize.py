@@ -84,6 +84,8 @@ class Done:
     manifest: dict[str, Any]
     bare: bool = False
     """Whether a field `id` was left as it is, since its name does not say whose id it is."""
+    withheld: int = 0
+    """Rows of a workspace left out, since the purpose `analytics` does not cover the person."""
 
 
 def pseudonymize_file(
@@ -139,7 +141,8 @@ def pseudonymize_workspace(
         home, out, names.rename, places, said, drop_unknown=drop_unknown, default_settings=default_settings, wait=wait
     )
     rows = sum(made.rows.values())
-    return Done(rows, made.unknown, made.replaced, found, said | {"rows": made.rows, "replaced": made.replaced})
+    manifest = said | {"rows": made.rows, "replaced": made.replaced}
+    return Done(rows, made.unknown, made.replaced, found, manifest, withheld=made.withheld)
 
 
 @contextlib.contextmanager

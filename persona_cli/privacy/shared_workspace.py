@@ -2,9 +2,10 @@
 
 Events, users and accounts are rewritten file by file, the catalogue of items is copied, and profiles, history, links
 and all else that follows from events is folded again there; so nothing of the first workspace is in it that was not
-looked at. What has no place in it: quarantined lines (raw text), models, decisions, evaluations, runs, names of
-accounts and of the files that were ingested, and the salt of the holdout, which it draws anew. Props, queries, pages
-and referrers stay, but for ids under known names: `persona privacy scan` finds what else of people is in them.
+looked at. Rows of people whom the purpose `analytics` does not cover stay behind. What has no place in it either:
+quarantined lines (raw text), models, decisions, evaluations, runs, names of accounts and of the files that were
+ingested, and the salt of the holdout, which it draws anew. Props, queries, pages and referrers stay, but for ids under
+known names: `persona privacy scan` finds what else of people is in them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from persona_cli.events.schema import stored_schema
 from persona_cli.privacy.pseudonyms import Places, Rename
 from persona_cli.privacy.replacing import Replacing
 from persona_cli.privacy.unicity import Unicity, matrix_of, unicity
-from persona_cli.profiles.permitted import person_events
+from persona_cli.profiles.identity import raw_key
+from persona_cli.profiles.permitted import ANALYTICS, Allowed, allowed, person_events
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks, tables
 from persona_cli.workspace.home import IDENTITY_FILE, SETTINGS_FILE, Home, create
@@ -48,6 +50,8 @@ class Shared:
     """Rows left out, since nothing was there to take the place of their ids."""
     replaced: dict[str, int]
     users: int
+    withheld: int
+    """Rows of events and users left out, since the purpose `analytics` does not cover the person."""
 
 
 def share(
@@ -84,10 +88,11 @@ def share(
         if not default_settings:
             (beside / SETTINGS_FILE).write_bytes((home.root / SETTINGS_FILE).read_bytes())
         made = create(beside)
-        rows, unknown = {}, 0
+        rows, unknown, withheld = {}, 0, 0
+        covered = allowed(home, ANALYTICS)
         for name in TABLES:
-            rows[name], gone = _rewrite(home, made, name, replacing)
-            unknown += gone
+            rows[name], gone, kept_back = _rewrite(home, made, name, replacing, covered)
+            unknown, withheld = unknown + gone, withheld + kept_back
         if not any(rows[name] for name in TABLES[:3]) and not unknown:
             raise MissingInput(f"the workspace {home.root} has no events, users or accounts", "persona ingest FILE")
         if unknown and not drop_unknown:
@@ -104,7 +109,7 @@ def share(
         (beside / MANIFEST).parent.mkdir(mode=0o700, exist_ok=True)
         text = {**said, "replaced": dict(sorted(replacing.replaced.items())), "rows": rows}
         (beside / MANIFEST).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
-    return Shared(rows, unknown, replacing.replaced, users)
+    return Shared(rows, unknown, replacing.replaced, users, withheld)
 
 
 def ids_of(home: Home, places: Places, rename: Rename) -> None:
@@ -122,15 +127,18 @@ def unicity_of(home: Home) -> Unicity:
     return unicity(matrix_of(pairs["user_id"], pairs["item_id"]))
 
 
-def _rewrite(home: Home, made: Home, name: str, replacing: Replacing) -> tuple[int, int]:
-    """Rows written to a table, and rows left out."""
+def _rewrite(home: Home, made: Home, name: str, replacing: Replacing, covered: Allowed) -> tuple[int, int, int]:
+    """Rows written to a table, rows left out since an id has no replacement, and rows of people not covered."""
     table = tables.open_table(home, name)
     if table is None:
-        return 0, 0
+        return 0, 0, 0
     new = tables.open_or_create(made, name, stored_schema(name), list(table.partition_by))  # type: ignore[arg-type]
-    files, unknown = [], 0
+    files, unknown, withheld = [], 0, 0
     for file in table.files:
         rows: pl.DataFrame = table.scan([file]).collect().with_columns(pl.lit(_SOURCE).alias("source"))
+        if name in ("events", "users"):
+            there = covered.rows(rows, raw_key() if name == "events" else None)
+            rows, withheld = there, withheld + rows.height - there.height
         if name == "accounts":
             rows = rows.with_columns(pl.lit(None, pl.String).alias("name"))
         arrow = rows.to_arrow()
@@ -143,7 +151,7 @@ def _rewrite(home: Home, made: Home, name: str, replacing: Replacing) -> tuple[i
             files.append(new.write(arrow, file.partition, statistics=_of(written), dictionaries=coded))
     if files:
         new.commit(files, metadata={"pseudonymized": "true"})
-    return sum(file.rows for file in files), unknown
+    return sum(file.rows for file in files), unknown, withheld
 
 
 def _sweep(folder: Path) -> None:

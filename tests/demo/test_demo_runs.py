@@ -35,7 +35,7 @@ def test_the_demo_finds_the_tastes_that_the_simulation_knew(tmp_path: Path) -> N
     assert found["in_taste"]["individual"] > 2 * found["in_taste"]["holdout"]
     assert len(found["next"]) == 3
     lists = [
-        json.loads(line) for line in (tmp_path / "persona-demo" / "recommendations.jsonl").read_text().splitlines()
+        json.loads(line) for line in (tmp_path / "persona-demo-recommendations.jsonl").read_text().splitlines()
     ]
     assert len(lists) == found["lists"] == found["users"]
     items = json.loads(
@@ -60,7 +60,7 @@ def test_a_second_demo_adds_nothing(tmp_path: Path) -> None:
     def state() -> tuple[object, ...]:
         home = homes.open_home(tmp_path / "d")
         rows = {name: tables.row_count(home, name) for name in TABLES}
-        return rows, model_versions(home), (home.root / "recommendations.jsonl").read_bytes()
+        return rows, model_versions(home), (tmp_path / "d-recommendations.jsonl").read_bytes()
 
     first = persona("demo", "d", cwd=tmp_path)
     assert first.returncode == 0, first.stderr

@@ -87,7 +87,7 @@ def test_the_steps_are_the_main_job_and_each_is_shown_as_it_is_run(tmp_path: Pat
     shown = [shlex.split(line.removeprefix("$ persona ")) for line in told if line.startswith("$")]
     for words, typed in zip(ran[:9], shown, strict=True):
         if words[0] == "recommend":
-            assert typed == ["recommend", "-w", str(folder), ">", str(folder / "recommendations.jsonl")]
+            assert typed == ["recommend", "-w", str(folder), ">", str(tmp_path / "a demo-recommendations.jsonl")]
         else:
             assert typed == [word for word in words if word != "--json"]
     kinds = [words[words.index("--kind") + 1] if "--kind" in words else "events" for words in ran[1:5]]

@@ -135,6 +135,19 @@ def test_a_workspace_to_hand_on_is_the_same_under_other_names(ask: Ask, shop: Ho
     assert recorded["counts"]["key"] == key().id
 
 
+def test_people_who_refuse_analytics_are_not_handed_on(ask: Ask, shop: Home, tmp_path: Path) -> None:
+    code, _, err = ask("-w", "shop", "privacy", "consent", "withdraw", "bob.jones", "--purpose", "analytics")
+    assert code == 0, err
+    words = ("-w", "shop", "privacy", "pseudonymize", "--domain", "partner-a", "--key-file", "a.key")
+    code, _, err = ask(*words, "--out", "shared")
+    assert code == 0 and "rows of people whom the purpose analytics does not cover" in err, err
+    shared = open_home(tmp_path / "shared")
+    hidden = named("person", "bob.jones")
+    assert scan_events(shared).filter(pl.coalesce("user_id", "anon_id") == hidden).collect().height == 0
+    assert hidden not in current(shared, "users")["user_id"].to_list()
+    assert scan_events(shared).collect().height > 0
+
+
 def test_rotating_a_workspace(ask: Ask, shop: Home, tmp_path: Path) -> None:
     make = ("privacy", "pseudonymize", "--domain", "partner-a")
     assert ask("-w", "shop", *make, "--key-file", "a.key", "--out", "shared")[0] == 0
