@@ -34,9 +34,7 @@ def test_the_demo_finds_the_tastes_that_the_simulation_knew(tmp_path: Path) -> N
     assert found["evaluation"]["lift"]["low"] > 1.0  # more than twice as good as the popular list, at the least
     assert found["in_taste"]["individual"] > 2 * found["in_taste"]["holdout"]
     assert len(found["next"]) == 3
-    lists = [
-        json.loads(line) for line in (tmp_path / "persona-demo-recommendations.jsonl").read_text().splitlines()
-    ]
+    lists = [json.loads(line) for line in (tmp_path / "persona-demo-recommendations.jsonl").read_text().splitlines()]
     assert len(lists) == found["lists"] == found["users"]
     items = json.loads(
         persona("sql", "SELECT item_id FROM items WHERE NOT available", "--json", cwd=tmp_path / "persona-demo").stdout
