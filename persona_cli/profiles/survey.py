@@ -33,7 +33,7 @@ from persona_cli.profiles import preferences
 from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints, by_distinct
 from persona_cli.profiles.folds.explicit import CATEGORY, TAG
-from persona_cli.profiles.permitted import ANALYTICS
+from persona_cli.profiles.permitted import ANALYTICS, Purpose
 from persona_cli.workspace.home import Home
 
 USERS = 5_000
@@ -77,7 +77,7 @@ def survey(home: Home, questions: int = 3, as_of: datetime | None = None) -> lis
     Tried are those of [survey] and, by the catalogue, "which of these" of the commonest categories and tags, single
     categories and tags, and pairs of popular items. MissingInput where there are too few users or no question.
     """
-    rows = _liked(home, as_of)
+    rows = liked_in_halves(home, as_of, purpose=ANALYTICS)
     users = rows["user_id"].unique().sort()
     if len(users) < 2 * SMALLEST_CELL:
         raise MissingInput(
@@ -124,9 +124,9 @@ def unknown_names(home: Home) -> list[str]:
     ]
 
 
-def _liked(home: Home, as_of: datetime | None) -> pl.DataFrame:
+def liked_in_halves(home: Home, as_of: datetime | None, *, purpose: Purpose) -> pl.DataFrame:
     """user_id, item_id, strength > 0 and `first` (its half) of users with enough in both halves; sorted."""
-    faded = histories.faded(histories.history(home, as_of, purpose=ANALYTICS), home.settings)
+    faded = histories.faded(histories.history(home, as_of, purpose=purpose), home.settings)
     liked = faded.filter((pl.col("strength") > 0) & (pl.col("never") == 0)).select("user_id", "item_id", "strength")
     numbers = [by_distinct(liked[name], _number, pl.UInt64).to_numpy() for name in ("user_id", "item_id")]
     mixed = (numbers[0] * np.uint64(0x9E3779B97F4A7C15)) ^ (numbers[1] * np.uint64(0xC2B2AE3D27D4EB4F))
@@ -147,13 +147,17 @@ def _codes(ids: pl.Series, vocabulary: pl.Series) -> Ints:
     return ids.cast(pl.Enum(vocabulary)).to_physical().cast(pl.Int64).to_numpy()
 
 
-def _candidates(
-    home: Home, rows: pl.DataFrame, users: pl.Series, topics: pl.DataFrame, as_of: datetime | None
+def topics_liked(liked: pl.DataFrame, topics: pl.DataFrame) -> pl.DataFrame:
+    """user_id, topic, strength of liked items (user_id, item_id, strength), sorted."""
+    felt = liked.join(topics, on="item_id")  # user_id, item_id, strength, topic
+    return felt.group_by("user_id", "topic").agg(pl.col("strength").sum()).sort("user_id", "topic")
+
+
+def configured(
+    home: Home, by_topic: pl.DataFrame, users: pl.Series, as_of: datetime | None, *, purpose: Purpose
 ) -> Iterator[Question]:
-    first = rows.filter("first")
-    felt = first.join(topics, on="item_id")  # user_id, item_id, strength, topic
-    by_topic = felt.group_by("user_id", "topic").agg(pl.col("strength").sum()).sort("user_id", "topic")
-    given = preferences.answers(preferences.spoken(home, users, as_of, purpose=ANALYTICS))
+    """The questions of [survey] with what each of `users` answered, or would by what they like (`topics_liked`)."""
+    given = preferences.answers(preferences.spoken(home, users, as_of, purpose=purpose))
     for name, asked in home.settings.values["survey"].items():
         answers = {
             answer: (*(CATEGORY + one for one in names["categories"]), *(TAG + one for one in names["tags"]))
@@ -164,11 +168,19 @@ def _candidates(
         told = told.unique("user_id", keep="first", maintain_order=True)
         of[_codes(told["user_id"], users)] = [list(answers).index(answer) for answer in told["answer"]]
         yield Question(name, asked["text"], answers, of, configured=True)
+
+
+def _candidates(
+    home: Home, rows: pl.DataFrame, users: pl.Series, topics: pl.DataFrame, as_of: datetime | None
+) -> Iterator[Question]:
+    first = rows.filter("first")
+    by_topic = topics_liked(first, topics)
+    yield from configured(home, by_topic, users, as_of, purpose=ANALYTICS)
     for start, what in ((CATEGORY, "category"), (TAG, "tag")):
         mine = by_topic.filter(pl.col("topic").str.starts_with(start))
         common = mine.group_by("topic").len().sort(["len", "topic"], descending=[True, False])["topic"].to_list()
         for n in (n for n in _CHOICES if n <= len(common)):
-            answers = {topic[len(start) :]: (topic,) for topic in common[:n]}
+            answers: dict[str, tuple[str, ...]] = {topic[len(start) :]: (topic,) for topic in common[:n]}
             yield Question(
                 f"{what}_of_{n}",
                 "Which of these do you like best?",

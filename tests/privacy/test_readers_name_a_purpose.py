@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "persona_cli"
 PROFILES = "persona_cli.profiles."
 READERS = {
+    "attributes": ("attributes",),
     "permitted": ("stored_events", "person_events"),
     "history": ("signal_events", "history"),
     "partials": ("profile_rows",),
@@ -39,6 +40,7 @@ RAW = {
     "profiles/read.py": "filters what it scans, or refuses",
     "profiles/views.py": "filters what it scans",
     "profiles/carrying.py": "counts what is there, of nobody in particular",
+    "profiles/attributes.py": "filters what it scans",
     "profiles/snapshots.py": "looks up the users of events that it was given",
     "evaluation/attributes.py": "looks up the users who are asked about",
     "feedback/decisions.py": "filters what it scans",

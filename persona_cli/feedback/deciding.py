@@ -1,0 +1,152 @@
+"""`decide`: what a surface chooses for each user, kept as decisions so that it can be judged and is not repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from persona_cli.workspace import locks, runs
+from persona_cli.workspace.home import Home
+from persona_cli.workspace.moments import moment_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from persona_cli.serving.surfaces import Surface
+    from persona_cli.serving.surfaces.visitors import Visitors
+    from persona_cli.workspace.runs import Run
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What was decided."""
+
+    rows: pl.DataFrame
+    """As `serving.surfaces.deciding.decisions`, after decision_id (null where a decision may not be kept) if logged."""
+    kind: str
+    logged: int
+    """Decisions that were kept."""
+
+
+def decide(
+    home: Home,
+    name: str,
+    run: Run,
+    *,
+    users: pl.Series | None = None,
+    segment: str | None = None,
+    context: Mapping[str, str] | None = None,
+    as_of: datetime | None = None,
+    dry_run: bool = False,
+    explain: bool = False,
+    wait: float = 0.0,
+) -> Decided:
+    """Decide on a surface for users (default: all who are known) and keep the decisions.
+
+    Not kept are those of a `dry_run`, those as of a past moment, which nobody was served, and those of people whom
+    analytics do not cover. Raises MissingInput for a surface that is not there, Busy while another run holds the tables
+    for longer than `wait` seconds, and what the kind of surface raises.
+    """
+    import polars as pl
+
+    from persona_cli.feedback.decisions import log, loggable, read
+    from persona_cli.profiles.permitted import PERSONALIZATION
+    from persona_cli.serving.surfaces import surface_of
+    from persona_cli.serving.surfaces.deciding import decisions
+
+    surface = surface_of(home, name)
+    at = as_of or datetime.now(UTC)
+    keeping = not dry_run and as_of is None
+
+    def earlier(ids: pl.Series) -> pl.DataFrame:
+        made = read(home, until=at, purpose=PERSONALIZATION).filter(pl.col("surface") == name)
+        return made.filter(pl.col("user_id").is_in(ids.implode())).select("user_id", "at", "choice").collect()
+
+    # Held from before anybody's data is read, so that nobody is erased before what was decided for them is kept.
+    with locks.hold(home, "tables", f"decide {name}", wait) if keeping else nullcontext():
+        rows, asked = decisions(
+            home,
+            surface,
+            at=at,
+            users=users,
+            segment=segment,
+            context=context,
+            as_of=as_of,
+            explain=explain,
+            earlier=earlier,
+            kept=lambda ids: loggable(home, ids),
+        )
+        run.counts |= {"users": rows.height, "holdout": int(asked.holdout.sum())}
+        if not keeping:
+            return Decided(rows, surface.kind, 0)
+        ids = log(home, _to_keep(surface, rows, asked), run=run.id, at=at, wait=wait)
+    run.counts["logged"] = logged = len(ids) - ids.null_count()
+    return Decided(rows.insert_column(0, ids), surface.kind, logged)
+
+
+def _to_keep(surface: Surface, rows: pl.DataFrame, asked: Visitors) -> pl.DataFrame:
+    """The decisions as rows for `decisions.log`."""
+    import polars as pl
+
+    from persona_cli.feedback.decisions import contexts_as_text, of_lists
+
+    known = asked.rows.select(sorted({"device", "country", "network", *asked.context} - {"hour"}))
+    known = known.select(pl.when(~pl.Series(asked.holdout)).then(pl.all()).name.keep())
+    if "hour" in asked.context:
+        known = known.with_columns(hour=pl.lit(asked.context["hour"]))
+    context = contexts_as_text(known)
+    if "items" in rows.columns:
+        lists = of_lists(rows, context, surface.name)
+        return lists.with_columns(rows["policy"], rows["propensity"])
+    (key,) = {"config", "choice"} & set(rows.columns)
+    return rows.select(
+        "user_id",
+        "surface",
+        "policy",
+        "propensity",
+        "stage",
+        "rules",
+        pl.col("holdout").fill_null(False),
+        choice=pl.when(pl.col(key).is_not_null()).then(pl.col(key).struct.json_encode()),
+        context=context,
+    )
+
+
+class Deciding:
+    """`Workspace.decide`."""
+
+    home: Home
+
+    def decide(
+        self,
+        surface: str,
+        users: Sequence[str] | pl.Series | None = None,
+        *,
+        segment: str | None = None,
+        context: Mapping[str, str] | None = None,
+        as_of: str | date | datetime | None = None,
+        dry_run: bool = False,
+        explain: bool = False,
+        wait: float = 0.0,
+    ) -> pl.DataFrame:
+        """One row a user: decision_id, user_id, surface, items | config | choice, policy, …; see `decide`."""
+        import polars as pl
+
+        asked = None if users is None else pl.Series("user_id", users, dtype=pl.String)
+        with runs.recording(self.home, ["decide", surface]) as run:
+            made = decide(
+                self.home,
+                surface,
+                run,
+                users=asked,
+                segment=segment,
+                context=context,
+                as_of=moment_of(as_of),
+                dry_run=dry_run,
+                explain=explain,
+                wait=wait,
+            )
+        return made.rows
