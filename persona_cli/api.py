@@ -10,6 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona_cli.feedback.api import Decisions
 from persona_cli.privacy.api import Privacy
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import locks, runs
@@ -63,6 +64,11 @@ class Workspace:
         """What protects the people in the data: requests, access, preferences and more."""
         return Privacy(self.home)
 
+    @property
+    def decisions(self) -> Decisions:
+        """What was served, and what became of it."""
+        return Decisions(self.home)
+
     def ingest(
         self,
         *inputs: str | Path,
@@ -90,18 +96,9 @@ class Workspace:
             locks.hold(self.home, "tables", "ingest", wait),
         ):
             report = ingest(
-                self.home,
-                names,
-                kind=kind,
-                maps=maps,
-                format=format,
-                dialect=dialect,
-                max_rejected=max_rejected,
-                on_duplicate=on_duplicate,
-                replace=replace,
-                progress=progress,
-                run=run.id,
-            )
+                self.home, names, kind=kind, maps=maps, format=format, dialect=dialect, max_rejected=max_rejected,
+                on_duplicate=on_duplicate, replace=replace, progress=progress, run=run.id,
+            )  # fmt: skip
             counted = ("read", "accepted", "duplicates", "rejected", "dropped", "replaced", "users", "items", "version")
             run.counts = {name: getattr(report, name) for name in counted}
             run.counts |= {"removed": report.removed, "bots": report.bots, "withdrawn": report.withdrawn}
@@ -357,35 +354,30 @@ class Workspace:
         context: Mapping[str, str] | None = None,
         explain: bool = False,
         include_holdout: bool = False,
+        log: bool = False,
     ) -> pl.DataFrame:
         """One row a list entry: user_id, rank, item_id, score, model, base, stage, holdout; see `serving.recommend`.
 
-        `candidates`: items to rank, or a frame of pairs (user_id, item_id).
+        `candidates`: items to rank, or a frame of pairs (user_id, item_id). `log`: and decision_id; not with `as_of`.
         """
         import polars as pl
 
+        from persona_cli.feedback.decisions import serving
         from persona_cli.serving.recommend import recommend
         from persona_cli.serving.writing import flat
 
         asked = None if users is None else pl.Series("user_id", users, dtype=pl.String)
         only = candidates
-        if only is not None and not isinstance(only, pl.DataFrame):
+        if not (only is None or isinstance(only, pl.DataFrame)):
             only = pl.Series("item_id", only, dtype=pl.String)
-        with runs.recording(self.home, ["recommend"]) as run:
+        with runs.recording(self.home, ["recommend"]) as run, serving(self.home, run, log, as_of is not None) as served:
             made = recommend(
-                self.home,
-                users=asked,
-                segment=segment,
-                candidates=only,
-                top=top,
-                model=model,
-                as_of=moment_of(as_of),
-                context=context,
-                explain=explain,
-                include_holdout=include_holdout,
-            )
+                self.home, users=asked, segment=segment, candidates=only, top=top, model=model,
+                as_of=moment_of(as_of), context=context, explain=explain, include_holdout=include_holdout,
+            )  # fmt: skip
             run.counts = {"users": made.users, "holdout": made.holdout, "model": made.model}
-            return pl.concat([flat(block) for block in made.blocks])
+            with served(made.blocks, made.context) as blocks:
+                return pl.concat([flat(block) for block in blocks])
 
     def similar(self, item: str | None = None, *, top: int | None = None, model: str | None = None) -> pl.DataFrame:
         """The items that go with `item`, or with every item: item_id, rank, similar_id, score."""

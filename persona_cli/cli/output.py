@@ -12,7 +12,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -73,11 +75,20 @@ def render_parts(parts: Sequence[Part], out: Path | None = None) -> None:
 
 
 @contextlib.contextmanager
-def out_stream(out: Path | None = None) -> Iterator[IO[bytes]]:
-    """A binary stream: stdout for None or `-`, else a file that appears whole when the body ends well."""
+def out_stream(out: Path | None = None, whole: bool = False) -> Iterator[IO[bytes]]:
+    """A binary stream: stdout for None or `-`, else a file that appears whole when the body ends well.
+
+    With `whole` stdout, too, gets nothing before that.
+    """
     if out is None or str(out) == "-":
         sys.stdout.flush()
-        yield sys.stdout.buffer
+        if whole:
+            with tempfile.TemporaryFile() as held:  # without a name: nobody else can open it
+                yield held
+                held.seek(0)
+                shutil.copyfileobj(held, sys.stdout.buffer)
+        else:
+            yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     from persona_cli.workspace.artifacts import replace_file

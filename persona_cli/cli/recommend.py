@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from persona_cli.cli.common import (
     JsonOption,
     OutOption,
     RecipientOption,
+    WaitOption,
     chosen_format,
     command,
     invocation,
@@ -28,7 +31,9 @@ from persona_cli.cli.propensity import is_asked, score_chances
 from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from persona_cli.serving.recommend import Recommendations
+    import polars as pl
+
+    Blocks = Iterator[pl.DataFrame]
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", metavar="NAME[/V]", help="ease, or ease/3; default: what is served.")
@@ -70,7 +75,11 @@ def recommend(
     context: ContextOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Add the reasons of every item.")] = False,
     include_holdout: HoldoutOption = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="Keep what is served, with a decision_id in each line, to be judged later.")
+    ] = False,
     recipient: RecipientOption = None,
+    wait: WaitOption = 0.0,
     format: FormatOption = None,
     as_json: JsonOption = False,
     out: OutOption = None,
@@ -81,7 +90,8 @@ def recommend(
     the user is known (stage). Unknown users get the popular list of their context. Nothing that a user has consumed or
     blocked and nothing unavailable is in a list. Members of the permanent holdout get the list that is the same for
     all, and say so. Whom personalization does not cover (privacy consent) gets what an unknown user gets: stage
-    "generic", "consent": false.
+    "generic", "consent": false. With --log each list is kept as a decision (persona decisions), except of people whom
+    analytics do not cover; send its decision_id back in the events that answer to it.
 
     Examples:
     persona recommend > out.jsonl
@@ -90,8 +100,10 @@ def recommend(
     persona recommend --segment keen --top 10 --out keen.jsonl
     persona recommend --candidates hits.csv --context device=mobile
     persona recommend --out lists.jsonl --recipient "Mail house Ltd"
+    persona recommend --log --out lists.jsonl
     """
     from persona_cli.events.lists import read_ids
+    from persona_cli.feedback.decisions import serving
     from persona_cli.privacy.recipients import named
     from persona_cli.privacy.recipients import register as note
     from persona_cli.serving.recommend import recommend as serve
@@ -104,10 +116,15 @@ def recommend(
         raise UsageError("--users names a file and --user single users; give one of them")
     if users == "-" and candidates == "-":
         raise UsageError("--users and --candidates cannot both be standard input")
+    if wait and not log:
+        raise UsageError("--wait waits for others that write, and nothing is written without --log")
     recipient = None if recipient is None else named(recipient)
     home = locate_home()
     moment = None if as_of is None else parse_moment(as_of)
-    with recording(home, invocation.words, ids=user or ()) as run:
+    with (
+        recording(home, invocation.words, ids=user or ()) as run,
+        serving(home, run, log, moment is not None, wait) as served,
+    ):
         run.inputs |= {name: file_digest(Path(name)) for name in (users, candidates) if name and Path(name).is_file()}
         asked = read_ids(users, ["user_id"])["user_id"] if users is not None else None
         if user:
@@ -133,16 +150,19 @@ def recommend(
         run.counts |= {"users": made.users, "holdout": made.holdout, "model": made.model}
         if recipient is not None and out is None:  # what was written before a failure has left already
             note(home, recipient, "recommendations, to standard output", ids="user_ids")
-        _write(made, chosen, out)
+        _write(served(made.blocks, made.context), chosen, out, whole=log)
         if out is not None and out.is_file():
             run.outputs[out.name] = file_digest(out)
         if recipient is not None and out is not None:
             note(home, recipient, "recommendations", run.outputs.get(out.name), ids="user_ids")
+    if unlogged := made.users - run.counts.get("logged", made.users):
+        say(f"{unlogged:,} of {made.users:,} lists are not logged: analytics do not cover these people")
     if out is not None:
         say(f"{made.users:,} lists by {made.model} in {out}")
 
 
-def _write(made: Recommendations, format: Format, out: Path | None) -> None:
+def _write(lists: AbstractContextManager[Blocks], format: Format, out: Path | None, whole: bool) -> None:
+    """Write lists; of a `whole` nothing leaves before all are made and logged."""
     from persona_cli.serving import writing
 
     fast = {
@@ -152,11 +172,13 @@ def _write(made: Recommendations, format: Format, out: Path | None) -> None:
         "parquet": writing.write_parquet,
     }
     if format not in fast:
-        render([row for block in made.blocks for row in writing.flat(block).to_dicts()], format, out)
+        with lists as blocks:
+            rows = [row for block in blocks for row in writing.flat(block).to_dicts()]
+        render(rows, format, out)
         return
     _not_to_a_terminal(format, out)
-    with out_stream(out) as stream:
-        fast[format](made.blocks, stream)
+    with out_stream(out, whole) as stream, lists as blocks:
+        fast[format](blocks, stream)
 
 
 def _write_rows(rows: Any, format: Format, out: Path | None) -> None:

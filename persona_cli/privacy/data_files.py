@@ -318,6 +318,7 @@ SETTINGS: dict[str, str] = {
     "recommend.show_less_factor": "what people said they want less of",
     "recommend.show_less_half_life_days": "what people said they want less of",
     "recommend.survey_evidence": "what answers to questions count",
+    "decisions": "which events answer to what was served",
     "survey": "questions to new users, and what their answers mean",
     "features": "features computed of every user",
     "segments": "groups of users",

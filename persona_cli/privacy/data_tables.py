@@ -283,6 +283,32 @@ SUPPRESSED = Store(
         "at": C("behaviour", "when"),
     },
 )
+DECISIONS = Store(
+    "decisions",
+    "What was decided for whom: one row a list, layout, message or piece of advice that was served",
+    "persona recommend --log, persona decide",
+    ("analytics", "model_training"),
+    "decisions",
+    "evaluation (answers to decisions), models that learn from them; persona sql",
+    {
+        "decision_id": C("identifier", "random id of the decision, sent back by the events that answer to it"),
+        "user_id": C("identifier", "whom it was for"),
+        "at": C("behaviour", "when it was made"),
+        "surface": C("bookkeeping", "what it was for: lists, the interface, messages, …"),
+        "policy": C("bookkeeping", "how it was chosen"),
+        "model": C("bookkeeping", "model and version that it was made with"),
+        "variant": C("bookkeeping", "variant of an experiment"),
+        "context": C("technical", "what was known of the moment: device, country, …"),
+        "choice": C("learned", "what was chosen, as JSON"),
+        "items": C("learned", "what was listed", "item_id position propensity"),
+        "propensity": C("bookkeeping", "the chance with which this was chosen"),
+        "stage": C("learned", "how far the person was known: context, cohort, individual or generic"),
+        "rules": C("bookkeeping", "rules that gave way, or that decided"),
+        "holdout": C("attribute", "whether the person is held out and got what is the same for all"),
+        "run": C("bookkeeping", "run that made it"),
+        "month": C("bookkeeping", "month of the decision, the partition"),
+    },
+)
 TABLES: tuple[Store, ...] = (
-    EVENTS, USERS, ACCOUNTS, ITEMS, QUARANTINE, PROFILES, HISTORY, LINKS, IDENTITIES, CONSENTS, SUPPRESSED,
+    EVENTS, USERS, ACCOUNTS, ITEMS, QUARANTINE, PROFILES, HISTORY, LINKS, IDENTITIES, CONSENTS, SUPPRESSED, DECISIONS,
 )  # fmt: skip

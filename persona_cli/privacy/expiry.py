@@ -98,18 +98,18 @@ def _take_out(home: Home, at: datetime) -> dict[str, int]:
 
 
 def remove_before(home: Home, name: str, cut: datetime | None) -> int:
-    """Remove the rows of a table with a `timestamp` before the cut, in one commit; answers how many.
+    """Remove the rows of a table that are of before the cut, in one commit; answers how many.
 
     Files that hold nothing else are not opened. Call it under the lock `tables`.
     """
     table = tables.open_table(home, name)
-    if table is None or cut is None or "timestamp" not in table.schema.names:
+    if table is None or cut is None or table.time is None:
         return 0
     remove, some = retention.split(table, cut)
     add: list[File] = []
     try:
         for file in some:
-            rows = table.scan([file]).filter(pl.col("timestamp") >= cut).collect()
+            rows = table.scan([file]).filter(pl.col(table.time) >= cut).collect()
             if rows.height == file.rows:
                 continue
             remove.append(file)

@@ -28,7 +28,7 @@ from persona_cli.workspace.home import Home
 
 _FOLLOWING = (folding.NAME, histories.NAME, NAME, FIRSTS)
 """Tables that follow from the events: settling brings them up to date."""
-_WORDS = ("source", "props", "target", "query", "page", "referrer", "campaign")
+_WORDS = ("source", "props", "target", "query", "page", "referrer", "campaign", "context", "choice")
 """Texts in which somebody may be named beside whose row it is."""
 ERASED = "[erased]"
 

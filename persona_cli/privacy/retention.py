@@ -28,7 +28,7 @@ from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
 
 BY_TIME = {EVENTS: "events_months", "decisions": "decisions_months", "outcomes": "decisions_months"}
-"""Tables of which rows expire by `timestamp`, and the setting that says when."""
+"""Tables of which rows expire by their column of time, and the setting that says when."""
 NOTE = ("privacy", "expiring.json")
 """There while an expiry is under way, and after one that was killed."""
 OF_USERS = ("user_id", "valid_from", "ingested_at")
@@ -200,7 +200,7 @@ def split(table: Table, cut: datetime) -> tuple[list[File], list[File]]:
 
 def _due_by_month(home: Home, name: str, cut: datetime | None) -> Iterator[Due]:
     table = tables.open_table(home, name)
-    if table is None or cut is None or "timestamp" not in table.schema.names:
+    if table is None or cut is None or table.time is None:
         return
     whole, some = split(table, cut)
     counts: dict[str, int] = {}
@@ -209,8 +209,8 @@ def _due_by_month(home: Home, name: str, cut: datetime | None) -> Iterator[Due]:
         counts[month] = counts.get(month, 0) + file.rows
     read: dict[str, int] = {}
     if some:
-        early = table.scan(some).select("timestamp").filter(pl.col("timestamp") < cut)
-        months = early.group_by(pl.col("timestamp").dt.strftime("%Y-%m").alias("month")).len().collect()
+        early = table.scan(some).select(pl.col(table.time).alias("at")).filter(pl.col("at") < cut)
+        months = early.group_by(pl.col("at").dt.strftime("%Y-%m").alias("month")).len().collect()
         read = dict(months.iter_rows())
     for month in sorted({*counts, *read}):
         yield Due(name, month, counts.get(month, 0) + read.get(month, 0), whole=month not in read)

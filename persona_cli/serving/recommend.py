@@ -46,6 +46,8 @@ class Recommendations:
     blocks: Iterator[pl.DataFrame]
     """user_id, items (list of {item_id, score[, reasons]}), model, base, stage, holdout (true or null), and consent
     (false or null) where personalization does not cover somebody."""
+    context: pl.DataFrame
+    """device and country that each list was made for, null where none was (n_users)."""
 
 
 def recommend(
@@ -105,7 +107,8 @@ def recommend(
     if asked.generic is not None:
         labels = labels.with_columns(consent=pl.Series(asked.generic).replace_strict({True: False, False: None}))
     reasons = Reasons(home, saved, asked, settings) if explain else None
-    return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), _frames(made, labels, reasons))
+    blocks = _frames(made, labels, reasons)
+    return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), blocks, asked.context)
 
 
 def _in_segment(home: Home, segment: str, users: pl.Series | None, as_of: datetime | None) -> pl.Series:

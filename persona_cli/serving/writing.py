@@ -14,7 +14,9 @@ _ROWS_A_GROUP = 100_000
 
 
 def write_lines(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
-    """One JSON object a user; `holdout` is there only where it is true, `consent` only where it is false."""
+    """One JSON object a user; `holdout` is there only where it is true, `consent` only where it is false, and
+    `decision_id` where the list was logged.
+    """
     for block in blocks:
         stream.write(_lines(block))
 
@@ -65,20 +67,22 @@ def write_rows(rows: pl.DataFrame, format: str, stream: IO[bytes]) -> None:
 
 
 def flat(block: pl.DataFrame) -> pl.DataFrame:
-    """One row an entry: user_id, rank, item_id, score[, reasons], model, base, stage, holdout."""
+    """One row an entry: user_id, rank, item_id, score[, reasons], model, base, stage, holdout[, decision_id]."""
     numbered = block.with_columns(rank=pl.int_ranges(1, pl.col("items").list.len() + 1))
     rows = numbered.explode("items", "rank").drop_nulls("items").unnest("items")
     told = ["reasons"] if "reasons" in rows.columns else []
     if told:
         rows = rows.with_columns(pl.col("reasons").list.join("; "))
-    return rows.select(
-        "user_id", "rank", "item_id", "score", *told, "model", "base", "stage", pl.col("holdout").fill_null(False)
-    )
+    logged = ["decision_id"] if "decision_id" in rows.columns else []
+    held_out = pl.col("holdout").fill_null(False)
+    return rows.select("user_id", "rank", "item_id", "score", *told, "model", "base", "stage", held_out, *logged)
 
 
 def _lines(block: pl.DataFrame) -> bytes:
     # A quote inside a value is escaped, so these bytes can be nothing but the end of a line.
     lines = block.write_ndjson().encode()
+    if "decision_id" in block.columns:
+        lines = lines.replace(b',"decision_id":null,"items":[', b',"items":[')
     if "consent" in block.columns:
         lines = lines.replace(b',"holdout":null,"consent":false}\n', b',"consent":false}\n')
         lines = lines.replace(b',"consent":null}\n', b"}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from persona_cli.workspace.decision_declarations import DECISION_SETTINGS
 from persona_cli.workspace.model_declarations import MODEL_SETTINGS
 from persona_cli.workspace.privacy_declarations import PRIVACY_SETTINGS
 from persona_cli.workspace.setting import Setting
@@ -183,6 +184,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Groups of users: a section [segments.NAME] each with a condition on the same columns and features,\n"
         "when = \"maturity >= 0.7 and device = 'mobile'\"; persona segment list",
     ),
+    *DECISION_SETTINGS,
     Setting("train.time_limit", "duration", "4m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
     Setting("train.validation_users", "whole", 2000, "Users on whom models are compared.", 1),
     Setting("train.cuts", "whole", 2, "Past cuts at which models are compared; fewer if users or time are few.", 1, 10),

@@ -2,7 +2,7 @@
 
 A `Table` is a snapshot. Files are written first (`write`), invisible until `commit` names them; a commit made from a
 snapshot that another writer has overtaken is refused, so what was read before it (the ids already there) still holds.
-The log carries no ids: statistics are kept on `timestamp` alone, and no partition value names anybody.
+The log carries no ids: statistics are kept on the column of time alone, and no partition value names anybody.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 
 _COMPRESSION_LEVEL = 1
+_STATISTICS = "delta.dataSkippingStatsColumns"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class File:
     rows: int
     size: int
     first: str | None = None
-    """Earliest and latest `timestamp` in the file as ISO text, where the table has that column."""
+    """Earliest and latest time in the file as ISO text, where the table has a column of time (`Table.time`)."""
     last: str | None = None
 
 
@@ -55,11 +56,14 @@ class Table:
         self.id: str = str(delta.metadata().id)
         self.schema: pa.Schema = pa.schema(delta.schema())
         self.partition_by: tuple[str, ...] = tuple(delta.metadata().partition_columns)
+        said = delta.metadata().configuration.get(_STATISTICS)
+        self.time: str | None = said if said in self.schema.names else None
+        """The column that says when a row is of, if there is one: the log knows its range in each file."""
 
     @property
     def files(self) -> list[File]:
         """The files of this snapshot, sorted by path."""
-        return _files_of(self._delta, self.partition_by)
+        return _files_of(self._delta, self.partition_by, self.time)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -120,7 +124,7 @@ class Table:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        first, last = _span(table)
+        first, last = _span(table, self.time)
         return File(relative, values, table.num_rows, path.stat().st_size, first, last)
 
     def discard(self, files: Iterable[File] | None = None) -> None:
@@ -160,7 +164,9 @@ class Table:
             )
             for file in remove
         ]
-        actions += [AddAction(file.path, file.size, dict(file.partition), now, True, _stats(file)) for file in add]
+        actions += [
+            AddAction(file.path, file.size, dict(file.partition), now, True, _stats(file, self.time)) for file in add
+        ]
         # A number of our own makes two blind appends conflict, which Delta would let through.
         ours = "persona-writer"
         numbers = {ours: (self.applied(ours) or 0) + 1, **(apps or {})}
@@ -212,7 +218,8 @@ class Table:
         if since > self.version:
             return None
         try:
-            before = {file.path: file for file in _files_of(DeltaTable(str(self.root), since), self.partition_by)}
+            then = _files_of(DeltaTable(str(self.root), since), self.partition_by, self.time)
+            before = {file.path: file for file in then}
         except (DeltaError, OSError):
             return None
         now = {file.path: file for file in self.files}
@@ -234,15 +241,19 @@ def open_table(home: Home, name: str) -> Table | None:
         raise BadData(f"the table {root} cannot be read: {error}", "restore it from a backup") from error
 
 
-def open_or_create(home: Home, name: str, schema: pa.Schema, partition_by: Sequence[str] = ()) -> Table:
-    """The table as it is now, begun with `schema` (partition columns included) where it is not there yet."""
+def open_or_create(
+    home: Home, name: str, schema: pa.Schema, partition_by: Sequence[str] = (), time: str = "timestamp"
+) -> Table:
+    """The table as it is now, begun with `schema` (partition columns included) where it is not there yet.
+
+    `time` is its column of time, where it has one.
+    """
     table = open_table(home, name)
     if table is not None:
         return table
     root = home.path(name)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    timed = "timestamp" in schema.names
-    statistics = {"delta.dataSkippingStatsColumns": "timestamp"} if timed else {"delta.dataSkippingNumIndexedCols": "0"}
+    statistics = {_STATISTICS: time} if time in schema.names else {"delta.dataSkippingNumIndexedCols": "0"}
     delta = DeltaTable.create(
         str(root), Schema.from_arrow(schema), mode="ignore", partition_by=list(partition_by), configuration=statistics
     )
@@ -324,7 +335,7 @@ def _as_declared(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, names=schema.names)
 
 
-def _files_of(delta: DeltaTable, partition_by: Sequence[str]) -> list[File]:
+def _files_of(delta: DeltaTable, partition_by: Sequence[str], time: str | None) -> list[File]:
     actions = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
     return sorted(
         (
@@ -333,8 +344,8 @@ def _files_of(delta: DeltaTable, partition_by: Sequence[str]) -> list[File]:
                 {name: str(action[f"partition.{name}"]) for name in partition_by},
                 action["num_records"] or 0,
                 action["size_bytes"],
-                _iso(action.get("min.timestamp")),
-                _iso(action.get("max.timestamp")),
+                _iso(action.get(f"min.{time}")),
+                _iso(action.get(f"max.{time}")),
             )
             for action in actions
         ),
@@ -342,10 +353,10 @@ def _files_of(delta: DeltaTable, partition_by: Sequence[str]) -> list[File]:
     )
 
 
-def _span(table: pa.Table) -> tuple[str | None, str | None]:
-    if "timestamp" not in table.schema.names or not table.num_rows:
+def _span(table: pa.Table, time: str | None) -> tuple[str | None, str | None]:
+    if time is None or not table.num_rows:
         return None, None
-    span = pc.min_max(table["timestamp"])
+    span = pc.min_max(table[time])
     return _iso(span["min"].as_py()), _iso(span["max"].as_py())
 
 
@@ -353,9 +364,8 @@ def _iso(time: Any) -> str | None:
     return None if time is None else time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _stats(file: File) -> str:
+def _stats(file: File, time: str | None) -> str:
     stats: dict[str, Any] = {"numRecords": file.rows}
     if file.first is not None:
-        stats |= {"minValues": {"timestamp": file.first}, "maxValues": {"timestamp": file.last}}
-        stats |= {"nullCount": {"timestamp": 0}}
+        stats |= {"minValues": {time: file.first}, "maxValues": {time: file.last}, "nullCount": {time: 0}}
     return json.dumps(stats)

@@ -30,7 +30,10 @@ def test_the_rendered_file_holds_every_setting_at_its_default_under_a_comment(tm
     assert {loaded.origin(key) for key in BY_KEY} == {"persona.toml"}
     lines = text.splitlines()
     for setting in SETTINGS:
-        line = next(i for i, line in enumerate(lines) if line.startswith((f"{setting.name} = ", f"[{setting.key}]")))
+        section = setting.key if setting.is_table else setting.section
+        first = lines.index(f"[{section}]")
+        starts = f"[{setting.key}]" if setting.is_table else f"{setting.name} = "
+        line = next(i for i in range(first, len(lines)) if lines[i].startswith(starts))
         assert lines[line - 1].startswith("# ")
 
 
