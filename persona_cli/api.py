@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_cli.feedback.api import Decisions
+from persona_cli.feedback.deciding import Deciding
 from persona_cli.privacy.api import Privacy
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import locks, runs
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Moment = str | date | datetime | None
 
 
-class Workspace:
+class Workspace(Deciding):
     """An existing workspace: the folder named, else $PERSONA_WORKSPACE, else the nearest; MissingInput without one."""
 
     def __init__(self, path: str | Path | None = None) -> None:

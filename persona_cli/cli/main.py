@@ -24,8 +24,8 @@ from persona_cli.errors import PersonaError
 
 # Imported at once, so each must be light: nothing heavy outside the bodies of its commands.
 PARTS = (
-    "setup", "ingest", "profiles", "signals", "train", "strengths", "evaluate", "compare", "recommend", "explore",
-    "privacy", "segments", "decisions",
+    "setup", "ingest", "profiles", "signals", "train", "strengths", "evaluate", "compare", "recommend", "decide",
+    "explore", "privacy", "segments", "decisions",
 )  # fmt: skip
 
 

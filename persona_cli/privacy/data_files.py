@@ -322,6 +322,7 @@ SETTINGS: dict[str, str] = {
     "survey": "questions to new users, and what their answers mean",
     "features": "features computed of every user",
     "segments": "groups of users",
+    "surface": "what is decided for whom: lists, order, panels, what is shown, what is asked",
     "privacy.purposes": "what data is used for, and what allows it",
     "privacy.collect": "what is stored at all, and how exactly",
     "privacy.consent": "what counts as consent or its refusal",

@@ -81,7 +81,7 @@ def recommend(
     if users is None and isinstance(candidates, pl.DataFrame):
         users = candidates["user_id"]
     if segment is not None:
-        users = _in_segment(home, segment, users, as_of)
+        users = in_segment(home, segment, users, as_of)
     reads = {"ordered": reads_order(saved.model), "queries": reads_queries(saved.model)}
     asked = audience(home, users, as_of, context, include_holdout, **reads)
     settings = saved.recipe(home.settings)
@@ -111,7 +111,7 @@ def recommend(
     return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), blocks, asked.context)
 
 
-def _in_segment(home: Home, segment: str, users: pl.Series | None, as_of: datetime | None) -> pl.Series:
+def in_segment(home: Home, segment: str, users: pl.Series | None, as_of: datetime | None) -> pl.Series:
     """The members of a segment, or those of `users` who are; any id of a person stands for them."""
     found = members(home, segment, as_of=as_of, purpose=PERSONALIZATION)
     if users is not None:

@@ -6,6 +6,7 @@ from persona_cli.workspace.decision_declarations import DECISION_SETTINGS
 from persona_cli.workspace.model_declarations import MODEL_SETTINGS
 from persona_cli.workspace.privacy_declarations import PRIVACY_SETTINGS
 from persona_cli.workspace.setting import Setting
+from persona_cli.workspace.surface_declarations import SURFACE_SETTINGS
 
 STRENGTHS: dict[str, float | str] = {
     "impression": 0,
@@ -185,6 +186,7 @@ SETTINGS: tuple[Setting, ...] = (
         "when = \"maturity >= 0.7 and device = 'mobile'\"; persona segment list",
     ),
     *DECISION_SETTINGS,
+    *SURFACE_SETTINGS,
     Setting("train.time_limit", "duration", "4m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
     Setting("train.validation_users", "whole", 2000, "Users on whom models are compared.", 1),
     Setting("train.cuts", "whole", 2, "Past cuts at which models are compared; fewer if users or time are few.", 1, 10),

@@ -13,7 +13,7 @@ from persona_cli.workspace.expressions import parse_condition
 
 Kind = Literal[
     "text", "number", "whole", "flag", "texts", "wholes", "duration", "zone", "strengths", "counts", "survey",
-    "dialects", "segments", "features", "coarsening", "any",
+    "dialects", "segments", "features", "coarsening", "sections", "any",
 ]  # fmt: skip
 _STATED = {"segments": "when", "features": "value"}
 """Kinds of sections that hold one expression each, and its key."""
@@ -47,7 +47,9 @@ class Setting:
 
     @property
     def is_table(self) -> bool:
-        return self.kind in ("strengths", "counts", "survey", "dialects", "segments", "features", "coarsening")
+        return self.kind in (
+            "strengths", "counts", "survey", "dialects", "segments", "features", "coarsening", "sections",
+        )  # fmt: skip
 
 
 def seconds(text: str) -> float:
@@ -83,6 +85,10 @@ def _typed(setting: Setting, value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError('fields and how coarse they are kept, such as timestamp = "hour"')
         return {str(key): entry for key, entry in value.items()}
+    if kind == "sections":
+        if not isinstance(value, Mapping) or not all(isinstance(entry, Mapping) for entry in value.values()):
+            raise ValueError(f"sections such as [{setting.key}.mine]")
+        return {str(name): dict(entry) for name, entry in value.items()}
     if kind == "survey":
         return _survey(value)
     if kind == "dialects":
@@ -160,7 +166,7 @@ def table_entry(setting: Setting, key: str, entry: Any) -> Any:
         return question(key, entry)
     if setting.kind in _STATED:
         return _statement(setting.kind, key, entry)
-    if setting.kind == "coarsening":
+    if setting.kind in ("coarsening", "sections"):
         return checked(setting, {key: entry})[key]
     return strength(key, entry) if setting.kind == "strengths" else count(key, entry)
 
