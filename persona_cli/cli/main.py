@@ -25,7 +25,7 @@ from persona_cli.errors import PersonaError
 # Imported at once, so each must be light: nothing heavy outside the bodies of its commands.
 PARTS = (
     "setup", "ingest", "profiles", "signals", "train", "strengths", "evaluate", "compare", "recommend", "decide",
-    "explore", "privacy", "segments", "decisions",
+    "rules", "explore", "privacy", "segments", "decisions",
 )  # fmt: skip
 
 

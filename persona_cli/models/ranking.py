@@ -6,9 +6,7 @@ What a list holds depends on the model and the user alone: not on other users, o
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -19,6 +17,7 @@ from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Model
 from persona_cli.models.layered import Layered, context_lists
+from persona_cli.models.ordered import in_order
 from persona_cli.models.popular import Popular
 from persona_cli.models.topk import Positions, topk
 from persona_cli.models.vocabulary import pair_matrix, positions, union
@@ -81,6 +80,25 @@ class Lists:
     def lengths(self) -> NDArray[np.int64]:
         """Entries of each list (n_users,)."""
         return np.asarray((self.scores > -np.inf).sum(axis=1), dtype=np.int64)
+
+
+class Chooser(Protocol):
+    """Makes lists in another way than by score alone."""
+
+    def __call__(self, start: int, scores: Floats, users: NDArray[np.int64], top: int) -> Lists:
+        """Lists of `top` from scores (n, n_items), which it may change; -inf: may not be shown."""
+        ...
+
+
+class Choosing(Protocol):
+    """What makes a `Chooser` for a vocabulary."""
+
+    @property
+    def extra(self) -> pl.Series:
+        """Items to be ranked whether or not a model knows them."""
+        ...
+
+    def over(self, vocabulary: pl.Series) -> Chooser: ...
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,7 @@ def ranking(
     never: pl.Series | None = None,
     block: int | None = None,
     relevant: pl.DataFrame | None = None,
+    choosing: Choosing | None = None,
 ) -> Ranking:
     """Rank items for the users asked, by score and then by item_id.
 
@@ -155,16 +174,20 @@ def ranking(
     never   items that no list may hold
     block   users a block; default: by compute.memory_gb
     relevant    pairs (user_id, item_id) to be counted among what ties with the last entry; None: no ties are looked for
+    choosing    makes the lists from the scores, instead of the k best
 
     Whatever is given, excluded items and those of topics that the user has blocked are in no list. What the users said
     (`models.wishes`) lowers and raises scores at the end, those of the popular part too.
     """
     vocabulary = _vocabulary(model, fill, only)
+    if choosing is not None and only is None:
+        vocabulary = union(vocabulary, choosing.extra)
+    chooser = None if choosing is None else choosing.over(vocabulary)
     threads = settings.whole("compute.threads") or os.cpu_count() or 1
-    task = _Task(model, asked, k, settings, vocabulary, fill, only, never, relevant)
+    task = _Task(model, asked, k, settings, vocabulary, fill, only, never, relevant, chooser)
     size = block or _block_size(max(len(vocabulary), len(model.items)), threads, settings.number("compute.memory_gb"))
     starts = range(0, len(asked.users), size)
-    return Ranking(vocabulary, _in_order(task, starts, size, min(threads, len(starts))))
+    return Ranking(vocabulary, in_order(task, starts, size, len(asked.users), min(threads, len(starts))))
 
 
 def as_frame(lists: Lists, vocabulary: pl.Series, users: pl.Series) -> pl.DataFrame:
@@ -218,8 +241,9 @@ class _Task:
         only: pl.Series | pl.DataFrame | None,
         never: pl.Series | None,
         relevant: pl.DataFrame | None,
+        chooser: Chooser | None,
     ) -> None:
-        self.model, self.k, self.fill = model, k, fill
+        self.model, self.k, self.fill, self.chooser = model, k, fill, chooser
         self.histories = asked.histories(model.items, settings)
         self.hidden = asked.excluded(model.items)
         self.places = positions(model.items, vocabulary)  # (n_model,), -1: not to be ranked
@@ -240,10 +264,12 @@ class _Task:
         part, users = self.histories.block(start, stop), np.arange(start, stop)
         hidden = hidden_now(self.hidden, self.wished_here, slice(start, stop))
         scores = model_scores(self.model, part, hidden, spared_now(self.wished_here, slice(start, stop)))
-        if self.candidates:
+        if self.candidates or self.chooser is not None:
             full = self._spread(scores, part.context)
             self._adjust(full, users)
             self._close(full, users)
+            if self.chooser is not None:
+                return self.chooser(start, full, users, self.k)
             return Lists(start, *self._best(full, users, self.k, self.relevant))
         if self.fill is None and self.wished_here is not None:
             self.wished_here.adjust(scores, slice(start, stop), part.events)
@@ -339,27 +365,6 @@ def model_scores(
     """Scores (n_users, n_items), writable; only a layered model's depend on what is hidden, and spares items."""
     scores = model.scores(histories, hidden, spared) if isinstance(model, Layered) else model.scores(histories)
     return scores if scores.flags.writeable else scores.copy()
-
-
-def _in_order(task: _Task, starts: range, size: int, threads: int) -> Iterator[Lists]:
-    end = len(task.histories.events)
-    if threads <= 1:
-        for start in starts:
-            yield task(start, min(start + size, end))
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="rank") as pool:
-        ahead: deque[Future[Lists]] = deque()
-        try:
-            for start in starts:
-                ahead.append(pool.submit(task, start, min(start + size, end)))
-                # One more than there are threads, so that none waits for whoever takes the lists.
-                if len(ahead) > threads + 1:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
 
 
 def _vocabulary(model: Model, fill: Popular | None, only: pl.Series | pl.DataFrame | None) -> pl.Series:

@@ -319,6 +319,12 @@ SETTINGS: dict[str, str] = {
     "recommend.show_less_half_life_days": "what people said they want less of",
     "recommend.survey_evidence": "what answers to questions count",
     "decisions": "which events answer to what was served",
+    "rules.never_again_days": "how long what people had is not shown again",
+    "rules.sensitive": "what is never named as a reason to people",
+    "rules.pin": "what is shown first, to whom",
+    "rules.boost": "what is raised, for whom",
+    "rules.bury": "what is lowered, for whom",
+    "rules.exclude": "what is not shown, to whom",
     "survey": "questions to new users, and what their answers mean",
     "features": "features computed of every user",
     "segments": "groups of users",
@@ -335,6 +341,8 @@ SETTINGS: dict[str, str] = {
 """Settings (a key, or the beginning of it) that decide what is done with data of people, and what they decide."""
 TECHNICAL: tuple[str, ...] = (
     "ingest.assume_tz", "ingest.on_duplicate", "ingest.max_rejected", "ingest.max_line_mb", "ingest.max_expansion",
-    "recommend.top", "train.time_limit", "train.cuts", "model", "evaluate", "compute",
+    "recommend.top", "rules.max_per_category", "rules.max_per_tag", "rules.min_categories", "rules.rerank",
+    "rules.strength", "rules.give_way", "rules.new_items", "rules.fresh", "rules.exploration", "train.time_limit",
+    "train.cuts", "model", "evaluate", "compute",
 )  # fmt: skip
 """Settings that decide nothing of that kind."""

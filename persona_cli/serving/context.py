@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -118,7 +118,8 @@ def audience(
     # What is read below is read of them alone, or of all and then cut down to them.
     needed = None if users is None else people.drop_nulls().unique()
     said = who.rows(preferences.spoken(home, needed, as_of, purpose=None))
-    matrix = interactions(who.rows(history_of(home, needed, as_of)), home.settings, lifted=preferences.lifted(said))
+    history = _shown_again(who.rows(history_of(home, needed, as_of)), home.settings, as_of)
+    matrix = interactions(history, home.settings, lifted=preferences.lifted(said))
     if ordered:
         events = person_events(home, as_of, purpose=None).select("user_id", "item_id", "timestamp")
         matrix = with_times(matrix, events.filter(pl.col("user_id").is_in(matrix.users.implode())))
@@ -172,3 +173,12 @@ def history_of(home: Home, users: pl.Series | None, as_of: datetime | None) -> p
         buckets = buckets_of(users, home.settings.whole("profiles.buckets")).unique()
         rows = rows.filter(pl.col("bucket").is_in(buckets.cast(pl.Int32).implode()))
     return histories.summed(rows.filter(mine))
+
+
+def _shown_again(history: pl.DataFrame, settings: Settings, as_of: datetime | None) -> pl.DataFrame:
+    """The history without consumption so long ago that its items may be shown again (`rules.never_again_days`)."""
+    days = settings.whole("rules.never_again_days")
+    if not days:
+        return history
+    long_ago = pl.col("day") <= pl.lit((as_of or datetime.now(UTC)).date() - timedelta(days=days))
+    return history.with_columns(pl.when(long_ago).then(0).otherwise("consumed").cast(pl.Int32).alias("consumed"))

@@ -14,6 +14,7 @@ from persona_cli.models.ranking import Lists
 from persona_cli.models.registry import Saved
 from persona_cli.models.vocabulary import positions
 from persona_cli.serving.context import Audience
+from persona_cli.serving.rule_items import sensitive_items
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -29,7 +30,8 @@ class Reasons:
     An own item j speaks for item i with x_j W_ji, where W is the weights of a model that is linear in the history
     (knn, ease), else what the model would say to somebody with j alone in the history. The largest positive of these
     are named, and that the item matches a search where the searches alone would speak for it (their words are personal
-    and not repeated). Where there is none of this, the item stands there by its popularity.
+    and not repeated). Where there is none of this, the item stands there by its popularity. What `rules.sensitive` is
+    about is never named.
     """
 
     def __init__(self, home: Home, saved: Saved, asked: Audience, settings: Settings) -> None:
@@ -40,6 +42,7 @@ class Reasons:
         self.rows, self.queries = histories.rows, histories.queries
         self.context = asked.context
         self.names = _names(home, self.items)
+        self.unnamed = self.items.is_in(sensitive_items(home).implode()).to_numpy()
 
     def of(self, lists: Lists, vocabulary: pl.Series) -> list[list[str]]:
         """Reasons of every entry, list after list, best first (n_entries,)."""
@@ -49,6 +52,7 @@ class Reasons:
             user = lists.start + number
             start, stop = self.rows.indptr[user : user + 2]
             own, strengths = self.rows.indices[start:stop], self.rows.data[start:stop]
+            own, strengths = own[~self.unnamed[own]], strengths[~self.unnamed[own]]
             entries = places[lists.places[number, :length]]
             speaks = self._speaks(own, strengths, entries)  # (n_own, n_entries)
             searched = self._searched(user, entries)

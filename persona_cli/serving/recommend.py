@@ -26,6 +26,8 @@ from persona_cli.profiles.permitted import PERSONALIZATION
 from persona_cli.profiles.sync import behind
 from persona_cli.serving.context import Audience, audience
 from persona_cli.serving.reasons import Reasons
+from persona_cli.serving.rule_settings import rules_of
+from persona_cli.serving.rules import Ruled, ruling
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
@@ -44,8 +46,9 @@ class Recommendations:
     holdout: int
     """How many of them are held out."""
     blocks: Iterator[pl.DataFrame]
-    """user_id, items (list of {item_id, score[, reasons]}), model, base, stage, holdout (true or null), and consent
-    (false or null) where personalization does not cover somebody."""
+    """user_id, items (list of {item_id, score[, propensity][, reasons]}), model, base, stage, holdout (true or null),
+    and consent (false or null) where personalization does not cover somebody; before holdout, where there are rules,
+    rules: what gave way (list of texts, or null)."""
     context: pl.DataFrame
     """device and country that each list was made for, null where none was (n_users)."""
 
@@ -67,7 +70,8 @@ def recommend(
 
     Of a `segment` of persona.toml, as it is at `as_of`, only the members get lists; of `users`, those who are members.
     Unknown users get the popular list, and so do those whom personalization does not cover. Nothing consumed, blocked
-    or unavailable is in a list. `candidates` are the items to rank, or pairs (user_id, item_id), whose users are then
+    or unavailable is in a list, and `[rules]` of persona.toml hold (`serving.rules`). `candidates` are the items to
+    rank, or pairs (user_id, item_id), whose users are then
     those asked unless others are given. `model` is a reference such as `ease/3`; where it says nothing the popular list
     goes on. MissingInput where nothing was trained, nobody is known or no segment has that name.
     """
@@ -86,6 +90,7 @@ def recommend(
     asked = audience(home, users, as_of, context, include_holdout, **reads)
     settings = saved.recipe(home.settings)
     popular, fill = _popular(home, saved)
+    rules = rules_of(home.settings)
     made = ranking(
         saved.model,
         asked,
@@ -94,6 +99,7 @@ def recommend(
         fill=fill,
         only=candidates,
         never=unavailable(home, as_of),
+        choosing=None if rules is None else ruling(home, rules, asked, as_of),
     )
     labels = pl.DataFrame(
         {
@@ -150,7 +156,30 @@ def _frames(made: Ranking, labels: pl.DataFrame, reasons: Reasons | None) -> Ite
     for lists in made.blocks if labels.height else [nobody]:
         told = None if reasons is None else reasons.of(lists, made.vocabulary)
         block = labels.slice(lists.start, len(lists.places))
+        if isinstance(lists, Ruled):
+            told = None if told is None else _by_rule(told, lists)
+            block = block.insert_column(block.columns.index("holdout"), _gave_way(lists))
         yield block.insert_column(1, _nested(lists, made.vocabulary, told))
+
+
+def _by_rule(told: list[list[str]], lists: Ruled) -> list[list[str]]:
+    """The reasons of every entry, with the rule in their place where it is what put the entry there."""
+    there = lists.scores > -np.inf
+    pinned = (np.arange(there.shape[1])[None, :] < lists.pinned[:, None])[there]
+    drawn = lists.drawn[there]
+    return [
+        ["pinned"] if first else ["drawn at random"] if second else reasons
+        for reasons, first, second in zip(told, pinned, drawn, strict=True)
+    ]
+
+
+def _gave_way(lists: Ruled) -> pl.Series:
+    """What gave way in each list, in words; null where nothing did (n_users,)."""
+    words = pl.Series([f"{name} gave way" for name in lists.names], dtype=pl.String)
+    row, which = np.nonzero(lists.gave_way)
+    said = pl.DataFrame({"row": row, "rules": words.gather(which)}).group_by("row", maintain_order=True).all()
+    every = pl.DataFrame({"row": np.arange(len(lists.places))})
+    return every.join(said, on="row", how="left", maintain_order="left")["rules"]
 
 
 def _nested(lists: Lists, vocabulary: pl.Series, told: list[list[str]] | None) -> pl.Series:
@@ -160,6 +189,8 @@ def _nested(lists: Lists, vocabulary: pl.Series, told: list[list[str]] | None) -
         vocabulary.gather(lists.places.ravel()[there]).rename("item_id"),
         rounded(lists.scores.ravel()[there]).rename("score"),
     ]
+    if isinstance(lists, Ruled) and lists.propensity is not None:
+        columns.append(rounded(lists.propensity.ravel()[there]).rename("propensity"))
     if told is not None:
         columns.append(pl.Series("reasons", told, dtype=pl.List(pl.String)))
     ends = np.concatenate(([0], np.cumsum(lists.lengths)))

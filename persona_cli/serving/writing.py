@@ -15,7 +15,7 @@ _ROWS_A_GROUP = 100_000
 
 def write_lines(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
     """One JSON object a user; `holdout` is there only where it is true, `consent` only where it is false, and
-    `decision_id` where the list was logged.
+    `decision_id` where the list was logged. `rules` is there only where one gave way.
     """
     for block in blocks:
         stream.write(_lines(block))
@@ -67,15 +67,19 @@ def write_rows(rows: pl.DataFrame, format: str, stream: IO[bytes]) -> None:
 
 
 def flat(block: pl.DataFrame) -> pl.DataFrame:
-    """One row an entry: user_id, rank, item_id, score[, reasons], model, base, stage, holdout[, decision_id]."""
+    """One row an entry: user_id, rank, item_id, score[, propensity][, reasons], model, base, stage[, rules], holdout[,
+    decision_id]."""
     numbered = block.with_columns(rank=pl.int_ranges(1, pl.col("items").list.len() + 1))
     rows = numbered.explode("items", "rank").drop_nulls("items").unnest("items")
     told = ["reasons"] if "reasons" in rows.columns else []
     if told:
         rows = rows.with_columns(pl.col("reasons").list.join("; "))
     logged = ["decision_id"] if "decision_id" in rows.columns else []
+    drawn = ["propensity"] if "propensity" in rows.columns else []
+    ruled = [pl.col("rules").list.join("; ")] if "rules" in rows.columns else []
     held_out = pl.col("holdout").fill_null(False)
-    return rows.select("user_id", "rank", "item_id", "score", *told, "model", "base", "stage", held_out, *logged)
+    before = ("user_id", "rank", "item_id", "score", *drawn, *told, "model", "base", "stage")
+    return rows.select(*before, *ruled, held_out, *logged)
 
 
 def _lines(block: pl.DataFrame) -> bytes:
@@ -86,7 +90,8 @@ def _lines(block: pl.DataFrame) -> bytes:
     if "consent" in block.columns:
         lines = lines.replace(b',"holdout":null,"consent":false}\n', b',"consent":false}\n')
         lines = lines.replace(b',"consent":null}\n', b"}\n")
-    return lines.replace(b',"holdout":null}\n', b"}\n")
+    lines = lines.replace(b',"holdout":null}\n', b"}\n")
+    return lines.replace(b',"rules":null', b"") if "rules" in block.columns else lines
 
 
 def _harmless(rows: pl.DataFrame) -> list[pl.Expr]:

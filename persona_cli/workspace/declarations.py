@@ -5,6 +5,7 @@ from __future__ import annotations
 from persona_cli.workspace.decision_declarations import DECISION_SETTINGS
 from persona_cli.workspace.model_declarations import MODEL_SETTINGS
 from persona_cli.workspace.privacy_declarations import PRIVACY_SETTINGS
+from persona_cli.workspace.rules_declarations import RULES_SETTINGS
 from persona_cli.workspace.setting import Setting
 from persona_cli.workspace.surface_declarations import SURFACE_SETTINGS
 
@@ -163,6 +164,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Events with an item at which answers to the survey count half; 0: answers change no list.",
         0,
     ),
+    *RULES_SETTINGS,
     Setting(
         "survey",
         "survey",
