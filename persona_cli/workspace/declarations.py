@@ -97,8 +97,8 @@ SETTINGS: tuple[Setting, ...] = (
         "signals.center_ratings",
         "flag",
         False,
-        "A rating counts by how far it lies above or below the user's own mean (1 at the mean), instead of by its steps\n"
-        "in signals.strengths; ratings whose strength there is 0 still count nothing. docs/profiles.md has the formula.",
+        "A rating counts by how far it lies above or below the user's own mean (1 at the mean), instead of by its\n"
+        "steps in signals.strengths; ratings whose strength there is 0 still count nothing. Formula: docs/profiles.md",
     ),
     Setting(
         "signals.strengths",
@@ -187,8 +187,8 @@ SETTINGS: tuple[Setting, ...] = (
         "Groups of users: a section [segments.NAME] each with a condition on the same columns and features,\n"
         "when = \"maturity >= 0.7 and device = 'mobile'\"; persona segment list",
     ),
-    *DECISION_SETTINGS,
     *SURFACE_SETTINGS,
+    *DECISION_SETTINGS,
     Setting("train.time_limit", "duration", "4m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
     Setting("train.validation_users", "whole", 2000, "Users on whom models are compared.", 1),
     Setting("train.cuts", "whole", 2, "Past cuts at which models are compared; fewer if users or time are few.", 1, 10),

@@ -254,9 +254,16 @@ def open_or_create(
     root = home.path(name)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     statistics = {_STATISTICS: time} if time in schema.names else {"delta.dataSkippingNumIndexedCols": "0"}
-    delta = DeltaTable.create(
-        str(root), Schema.from_arrow(schema), mode="ignore", partition_by=list(partition_by), configuration=statistics
-    )
+    try:
+        delta = DeltaTable.create(
+            str(root),
+            Schema.from_arrow(schema),
+            mode="ignore",
+            partition_by=list(partition_by),
+            configuration=statistics,
+        )
+    except CommitFailedError:  # somebody else began it between this look and this commit
+        delta = DeltaTable(str(root))
     artifacts.sync_folder(root / "_delta_log")
     return Table(root, delta)
 
