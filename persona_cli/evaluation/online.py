@@ -1,8 +1,8 @@
 """The online section: personalised users against the permanent holdout, in what they did and not in what was predicted.
 
-Which lists were served is not logged yet, so no outcome can be joined to a list: what is compared is everything that
-both groups did. Before the first list was served the two are alike by construction, and the difference shows how far
-chance alone reaches.
+What is compared is everything that both groups did, whether or not it answered a list; `feedback.outcomes` joins what
+followed to the decisions that were kept. Before the first list was served the two are alike by construction, and the
+difference shows how far chance alone reaches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DETECTABLE_LIFT, POWER = 0.10, 0.80
 """The relative change of the conversion rate that the number of users asked for would show, and how surely."""
 MINIMUM_CELL = 20
 """Smaller groups are not compared: nobody's own behaviour is to be read from a mean."""
-_NOT_LOGGED = "lists served are not logged yet, so this compares everything that both groups did, not answers to lists"
+_ALL_THEY_DID = "this compares everything that both groups did; answers to lists: persona decisions join"
 
 
 def compared(events: pl.DataFrame, held_out: pl.Series, share: float) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def compared(events: pl.DataFrame, held_out: pl.Series, share: float) -> dict[st
         "conversion": rate,
         "users_needed": needed,
         "more_users_needed": more,
-        "note": _NOT_LOGGED,
+        "note": _ALL_THEY_DID,
     }
     if min(ours.height, theirs.height) < MINIMUM_CELL:
         reason = f"{min(ours.height, theirs.height)} users in the smaller group, {MINIMUM_CELL} are the least"

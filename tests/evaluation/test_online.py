@@ -42,7 +42,7 @@ def test_groups_are_compared_per_user() -> None:
     assert measures["converted"]["personalised"] == 0.5 and measures["converted"]["holdout"] == 0.0
     assert section["conversion"] == pytest.approx(20 / 60)
     assert section["more_users_needed"] == section["users_needed"] - 60
-    assert "not logged yet" in section["note"]
+    assert "everything that both groups did" in section["note"]
 
 
 def test_small_groups_are_not_compared() -> None:
