@@ -27,7 +27,7 @@ from persona_cli.workspace.home import Home, open_home
 from persona_cli.workspace.overview import pending_erasures
 
 ROOT = Path(__file__).parents[2]
-FEW, MANY = 5, 30
+FEW, MANY = 3, 30
 
 # Runs forget and ends, as by a power cut, before the n-th step that changes something on disk. 0: only counts the
 # steps; -1: stands still once it is under way.

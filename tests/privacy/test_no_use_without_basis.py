@@ -299,7 +299,7 @@ def played(examples: int, steps: int) -> Callable[[], None]:
 
 
 def test_no_use_without_a_basis() -> None:
-    played(3, 10)()
+    played(2, 10)()
 
 
 @pytest.mark.slow
