@@ -18,11 +18,10 @@ from scipy.special import ndtri, stdtrit
 
 from persona_cli.evaluation.intervals import Interval
 from persona_cli.evaluation.judging import LEVEL, as_json
+from persona_cli.profiles.cells import SMALLEST_CELL
 
 DETECTABLE_LIFT, POWER = 0.10, 0.80
 """The relative change of the conversion rate that the number of users asked for would show, and how surely."""
-MINIMUM_CELL = 20
-"""Smaller groups are not compared: nobody's own behaviour is to be read from a mean."""
 _ALL_THEY_DID = "this compares everything that both groups did; answers to lists: persona decisions join"
 
 
@@ -48,8 +47,8 @@ def compared(events: pl.DataFrame, held_out: pl.Series, share: float) -> dict[st
         "more_users_needed": more,
         "note": _ALL_THEY_DID,
     }
-    if min(ours.height, theirs.height) < MINIMUM_CELL:
-        reason = f"{min(ours.height, theirs.height)} users in the smaller group, {MINIMUM_CELL} are the least"
+    if min(ours.height, theirs.height) < SMALLEST_CELL:
+        reason = f"{min(ours.height, theirs.height)} users in the smaller group, {SMALLEST_CELL} are the least"
         return {"compared": False, "why": f"not yet: {reason}; {needed_text(needed, more)}", **section}
     measures = {
         name: {

@@ -27,9 +27,9 @@ from persona_cli.privacy.needles import Needles
 from persona_cli.privacy.pseudonyms import pseudonym
 from persona_cli.privacy.requests import close_request, open_request
 from persona_cli.privacy.searching import Residue, search
-from persona_cli.privacy.settling import settle
+from persona_cli.privacy.settling import everything, settle
 from persona_cli.profiles.identity import persons, raw_key
-from persona_cli.workspace import artifacts, locks
+from persona_cli.workspace import artifacts
 from persona_cli.workspace.home import Home
 
 Progress = Callable[[str], None]
@@ -78,7 +78,7 @@ def forget(
         raise UsageError("whom to forget is missing", "persona privacy forget USER")
     if recipients_out is not None:
         certificates.must_be_outside(recipients_out)
-    with _alone(home, wait):
+    with everything(home, "privacy forget", wait):
         complete(home, progress=progress)
         ids = ids_of(home, users)
         request = open_request(home, "erasure", ids)
@@ -101,7 +101,7 @@ def forget(
 
 def complete(home: Home, wait: float = 0.0, progress: Progress | None = None) -> list[Forgotten]:
     """Finish erasures that a killed run left half done."""
-    with _alone(home, wait):
+    with everything(home, "privacy forget", wait):
         return [_carry_out(home, request, said, progress) for request, said in certificates.journals(home).items()]
 
 
@@ -214,20 +214,6 @@ def _statistics(home: Home) -> dict[str, Any]:
                 continue
             found[reference] = {name: entry["sha256"] for name, entry in manifest["files"].items()}
     return found
-
-
-def _alone(home: Home, wait: float) -> Any:
-    """The locks of everything, in the order in which training takes them."""
-    import contextlib
-
-    stack = contextlib.ExitStack()
-    try:
-        for name in ("models", "tables", "signals"):
-            stack.enter_context(locks.hold(home, name, "privacy forget", wait))
-    except BaseException:
-        stack.close()
-        raise
-    return stack
 
 
 def _now() -> str:

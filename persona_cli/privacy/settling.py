@@ -6,8 +6,9 @@ steps that delete what readers may have open come last, and wait until nobody re
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -73,11 +74,7 @@ def settle(
     changed is found out. Raises Busy where another run holds the models or the tables after `wait` seconds.
     """
     tell = progress or (lambda step: None)
-    with (
-        locks.hold(home, "models", "settle", wait),
-        locks.hold(home, "tables", "settle", wait),
-        locks.hold(home, "signals", "settle", wait),
-    ):
+    with everything(home, "settle", wait):
         tell("signals")
         home = _signals(home)
         tell("profiles and history")
@@ -98,6 +95,17 @@ def settle(
             for path in artifacts.leftovers(home.root):
                 artifacts.remove(path)
     return Settled(mode, gram, models, tuple(removed), per_user, files, alone)
+
+
+@contextlib.contextmanager
+def everything(home: Home, command: str, wait: float) -> Iterator[None]:
+    """Hold the locks of all that is made of events, in the order in which training takes them."""
+    with (
+        locks.hold(home, "models", command, wait),
+        locks.hold(home, "tables", command, wait),
+        locks.hold(home, "signals", command, wait),
+    ):
+        yield
 
 
 def _signals(home: Home) -> Home:
