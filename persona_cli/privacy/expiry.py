@@ -19,7 +19,7 @@ from persona_cli.events.quarantine import NAME as QUARANTINE
 from persona_cli.events.store import NAME as EVENTS
 from persona_cli.events.store import iso
 from persona_cli.privacy import retention, withdrawn
-from persona_cli.privacy.removal import remove_where
+from persona_cli.privacy.removal import remove_where, rewrite
 from persona_cli.privacy.retention import BY_TIME, NOTE, OF_USERS, PER_USER, Plan, cut_of
 from persona_cli.privacy.settling import Settled, settle
 from persona_cli.profiles.sync import behind, sync
@@ -105,22 +105,14 @@ def remove_before(home: Home, name: str, cut: datetime | None) -> int:
     table = tables.open_table(home, name)
     if table is None or cut is None or table.time is None:
         return 0
-    remove, some = retention.split(table, cut)
-    add: list[File] = []
-    try:
-        for file in some:
-            rows = table.scan([file]).filter(pl.col(table.time) >= cut).collect()
-            if rows.height == file.rows:
-                continue
-            remove.append(file)
-            if rows.height:
-                add.append(table.write(rows, file.partition))
-    except BaseException:
-        table.discard()
-        raise
-    if remove:
-        table.commit(add, remove, metadata={"expired_before": iso(cut)})
-    return sum(file.rows for file in remove) - sum(file.rows for file in add)
+    whole, some = retention.split(table, cut)
+    young = pl.col(table.time) >= cut
+
+    def left(file: File) -> pl.DataFrame | None:
+        rows = table.scan([file]).filter(young).collect()
+        return None if rows.height == file.rows else rows
+
+    return rewrite(table, some, left, drop=whole, metadata={"expired_before": iso(cut)})
 
 
 def _users_out(home: Home, at: datetime) -> int:
@@ -128,25 +120,13 @@ def _users_out(home: Home, at: datetime) -> int:
     table = tables.open_table(home, "users")
     if table is None or not due.height:
         return 0
-    add: list[File] = []
-    remove: list[File] = []
-    removed = 0
-    try:
-        for file in table.files:
-            rows = table.scan([file]).collect()
-            left = rows.join(due, on=OF_USERS, how="anti", nulls_equal=True, maintain_order="left")
-            if left.height == rows.height:
-                continue
-            removed += rows.height - left.height
-            remove.append(file)
-            if left.height:
-                add.append(table.write(left))
-    except BaseException:
-        table.discard()
-        raise
-    if remove:
-        table.commit(add, remove, metadata={"expired": "users"})
-    return removed
+
+    def left(file: File) -> pl.DataFrame | None:
+        rows = table.scan([file]).collect()
+        kept = rows.join(due, on=OF_USERS, how="anti", nulls_equal=True, maintain_order="left")
+        return None if kept.height == rows.height else kept
+
+    return rewrite(table, table.files, left, metadata={"expired": "users"})
 
 
 def _without_users(home: Home, run: str) -> None:

@@ -7,7 +7,7 @@ stays at the version that it follows from. What was taken out is on disk until `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -62,15 +62,33 @@ def remove_where(
     table = tables.open_table(home, table_name)
     if table is None:
         return 0
-    remove: list[File] = []
+
+    def left(file: File) -> pl.DataFrame | None:
+        if not _concerned(table, file, gone, put or {}):
+            return None
+        return table.scan([file]).filter(~gone.fill_null(False)).with_columns(**dict(put or {})).collect()
+
+    return rewrite(table, table.files, left, metadata={**said(table), **(metadata or {})})
+
+
+def rewrite(
+    table: Table,
+    files: Iterable[File],
+    left: Callable[[File], pl.DataFrame | None],
+    *,
+    drop: Sequence[File] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Write files again with what is `left` of each (None: it stays), in one commit; answers how many rows went.
+
+    Files of `drop` leave as a whole. Raises Busy where another run committed meanwhile; nothing is changed then.
+    """
+    remove = list(drop)
     add: list[File] = []
-    removed = 0
     try:
-        for file in table.files:
-            if not _concerned(table, file, gone, put or {}):
+        for file in files:
+            if (rows := left(file)) is None:
                 continue
-            rows = table.scan([file]).filter(~gone.fill_null(False)).with_columns(**dict(put or {})).collect()
-            removed += file.rows - rows.height
             remove.append(file)
             if rows.height:
                 add.append(table.write(rows, file.partition))
@@ -78,8 +96,8 @@ def remove_where(
         table.discard()
         raise
     if remove:
-        table.commit(add, remove, metadata={**said(table), **(metadata or {})})
-    return removed
+        table.commit(add, remove, metadata=metadata)
+    return sum(file.rows for file in remove) - sum(file.rows for file in add)
 
 
 def said(table: Table) -> dict[str, Any]:
