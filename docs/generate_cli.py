@@ -16,7 +16,7 @@ import typer.main
 from written import write
 
 from persona_cli.cli.help import EVERYWHERE, PANELS, page
-from persona_cli.cli.main import app
+from persona_cli.cli.main import whole
 
 TARGET = Path(__file__).with_name("cli.md")
 WIDTH = "100"
@@ -49,7 +49,7 @@ def body(command: Any, ctx: Any) -> str:
 
 def reference() -> str:
     os.environ |= {"COLUMNS": WIDTH, "NO_COLOR": "1"}
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(whole())
     ctx = root.context_class(root, info_name="persona")
     everywhere = next(b for b in page(root, ctx).split("\n\n") if b.startswith(f"{EVERYWHERE}:"))
     parts = [HEAD, "## Options of every command\n\n```\n", everywhere.rstrip(), "\n```\n"]

@@ -63,6 +63,7 @@ __all__ = [
     "render_parts",
     "say",
     "warn",
+    "without_globals",
 ]
 
 FormatOption = Annotated[
@@ -106,7 +107,7 @@ class Invocation:
     def begin(self, args: Sequence[str]) -> None:
         """Forget what an earlier invocation in this process said."""
         self.workspace, self.quiet, self.verbose, self.debug = None, False, False, False
-        self.words = _without_globals(args)
+        self.words = without_globals(args)
 
     def take(self, given: dict[str, Any]) -> None:
         """Move the options of every command out of `given`; one given after the command wins over one before."""
@@ -201,7 +202,7 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def _without_globals(args: Sequence[str]) -> list[str]:
+def without_globals(args: Sequence[str]) -> list[str]:
     """The command's own words: what stands before its name belongs to every command."""
     rest = list(args)
     while rest and rest[0].startswith("-") and rest[0] != "--":

@@ -87,11 +87,11 @@ def _perform(words: Sequence[str]) -> Any:
 
     import typer.main
 
-    from persona_cli.cli.main import app
+    from persona_cli.cli.main import whole
 
     before = copy(invocation)
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(whole())
     try:
         with contextlib.redirect_stdout(printed), root.make_context("persona", ["--quiet", *words]) as ctx:
             root.invoke(ctx)

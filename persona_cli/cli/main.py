@@ -1,16 +1,17 @@
 """The `persona` command: its parts, and what every ending of it looks like.
 
-A new file of commands is one more name in `PARTS`; it offers `register(app)`.
+A new file of commands is one more entry of `PARTS`; it offers `register(app)`.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -18,15 +19,29 @@ import typer
 import typer.main
 
 from persona_cli.cli import failures
-from persona_cli.cli.common import OPTIONS, invocation, say, tell, with_options
+from persona_cli.cli.common import OPTIONS, invocation, say, tell, with_options, without_globals
 from persona_cli.cli.help import Group
 from persona_cli.errors import PersonaError
 
-# Imported at once, so each must be light: nothing heavy outside the bodies of its commands.
-PARTS = (
-    "setup", "ingest", "profiles", "signals", "train", "strengths", "evaluate", "compare", "recommend", "decide",
-    "rules", "explore", "privacy", "segments", "decisions",
-)  # fmt: skip
+PARTS = {
+    "setup": ("init", "status", "doctor", "config", "runs"),
+    "ingest": ("ingest", "quarantine"),
+    "profiles": ("profile",),
+    "signals": ("signals",),
+    "train": ("train", "model"),
+    "strengths": ("strengths",),
+    "evaluate": ("evaluate",),
+    "compare": ("compare",),
+    "recommend": ("recommend", "similar", "score"),
+    "decide": ("decide",),
+    "rules": ("rules",),
+    "explore": ("demo", "sql"),
+    "privacy": ("privacy",),
+    "segments": ("segment",),
+    "decisions": ("decisions",),
+}
+"""File of commands → the names it registers at the top. Only the file of the command that is run is imported; all of
+them for the help of everything: so each must be light, nothing heavy outside the bodies of its commands."""
 
 
 class Root(Group):
@@ -43,11 +58,11 @@ class Terminated(KeyboardInterrupt):
     exit_code = failures.TERMINATED
 
 
-def build() -> typer.Typer:
-    """The app with every command; the callback runs before a command, and alone shows the status."""
+def build(parts: Iterable[str] = tuple(PARTS)) -> typer.Typer:
+    """The app with the commands of parts; the callback runs before a command, and alone shows the status."""
     made = typer.Typer(cls=Root, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
     made.callback(help=_ABOUT)(with_options(_start))
-    for part in PARTS:
+    for part in parts:
         importlib.import_module(f"persona_cli.cli.{part}").register(made)
     return made
 
@@ -74,7 +89,17 @@ def _start(ctx: typer.Context) -> None:
         show_status()
 
 
-app = build()
+@functools.cache
+def whole() -> typer.Typer:
+    """The app with every command."""
+    return build()
+
+
+def _app_for(args: Sequence[str]) -> typer.Typer:
+    """The app with what a command line needs: building every command takes as long as a short one runs."""
+    name = next(iter(without_globals(args)), None)
+    parts = [part for part, names in PARTS.items() if name in names]
+    return build(parts) if parts else whole()
 
 
 def main() -> NoReturn:
@@ -89,7 +114,7 @@ def main() -> NoReturn:
 def run(args: Sequence[str]) -> int:
     """Run one command line and answer its exit code; every ending but a crash of the interpreter passes here."""
     if os.environ.get("_PERSONA_COMPLETE"):
-        app(prog_name="persona")
+        whole()(prog_name="persona")
     previous = _catch_sigterm()
     try:
         return _ending(args)
@@ -112,7 +137,7 @@ def _catch_sigterm() -> Any:
 
 def _ending(args: Sequence[str]) -> int:
     try:
-        root = typer.main.get_command(app)
+        root = typer.main.get_command(_app_for(args))
         with root.make_context("persona", list(args)) as ctx:
             root.invoke(ctx)
         return _flushed(0)
@@ -186,4 +211,4 @@ def _explain(message: str, hint: str | None) -> None:
     tell(f"persona: {message}" + (f"\n\nhint: {hint}" if hint else ""))
 
 
-__all__ = ["OPTIONS", "app", "main", "run"]
+__all__ = ["OPTIONS", "main", "run", "whole"]

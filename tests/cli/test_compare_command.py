@@ -9,16 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer.main
 
-from persona_cli.cli.main import app, run
+from persona_cli.cli.main import run
 
-pytestmark = [
-    pytest.mark.usefixtures("elsewhere"),
-    pytest.mark.skipif(
-        "compare" not in getattr(typer.main.get_command(app), "commands", {}), reason="the command is not registered"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 import typer.main
 
 from persona_cli import __version__, errors
-from persona_cli.cli import failures
+from persona_cli.cli import failures, main
 from persona_cli.cli.help import summary
-from persona_cli.cli.main import app, run
+from persona_cli.cli.main import run, whole
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import runs
 from persona_cli.workspace.settings import render_default
@@ -32,7 +32,7 @@ from persona_cli.cli import common, main
 def extra():
     "One more."
     BODY
-common.command(main.app, extra)
+common.command(main.whole(), extra)
 sys.argv = ["persona", *sys.argv[1:]]
 main.main()
 """
@@ -304,12 +304,17 @@ def every_command(group: Any, path: str = "persona") -> Iterator[tuple[str, Any]
 
 
 def test_every_command_has_a_summary_that_fits_and_an_example_of_its_own() -> None:
-    for path, found in every_command(typer.main.get_command(app)):
+    for path, found in every_command(typer.main.get_command(whole())):
         assert 10 < len(summary(found)) <= 120, path
         _, _, examples = found.help.partition("Examples:\n")
         assert any(line.strip().startswith(path) for line in examples.splitlines()), path
         undescribed = [param.name for param in found.params if not param.help]
         assert not undescribed, f"{path}: {undescribed}"
+
+
+def test_the_table_of_parts_names_what_each_registers() -> None:
+    for part, names in main.PARTS.items():
+        assert sorted(typer.main.get_command(main.build([part])).commands) == sorted(names), part  # type: ignore[attr-defined]
 
 
 def test_completion_names_commands() -> None:
