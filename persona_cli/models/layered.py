@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,22 @@ DEPTH = 20
 """A score is in units of the mean of the user's best 20, so that models of different scales can be added."""
 
 Columns = NDArray[np.int64]
+
+
+class Layers(NamedTuple):
+    """The layers of scores: `factor` · individual scores + `from_cohort` + `from_context` + `disliked`."""
+
+    individual: NDArray[np.float64]
+    """Weight of each layer (n_users,)."""
+    cohort: NDArray[np.float64]
+    context: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    """By which the scores of the individual model are multiplied (n_users,)."""
+    from_cohort: Floats
+    """What each layer adds (n_users, n_items)."""
+    from_context: Floats
+    disliked: Floats
+    """Not above 0: what goes with that which the user dislikes (n_users, n_items)."""
 
 
 class Layered:
@@ -142,6 +158,26 @@ class Layered:
             rest = self._add_cohort(scores, rest, histories, hidden)
         self._add_popular(scores, rest, histories.context, hidden)
         return scores
+
+    def layers(
+        self, histories: Histories, hidden: sparse.csr_array | None = None, spared: sparse.csr_array | None = None
+    ) -> Layers:
+        """What `scores` of the same users adds up, layer by layer, to explain them."""
+        n_users, n_items = len(histories.events), len(self.items)
+        hidden = sparse.csr_array((n_users, n_items), dtype=bool) if hidden is None else hidden
+        weights, factors = self.weights(histories), np.zeros(n_users)
+        cohort, popular, disliked = (np.zeros((n_users, n_items), dtype=np.float32) for _ in range(3))
+        if self.individual is not None and weights.any():
+            own = self.individual.scores(self._own(histories)).copy()
+            scale = top_means(own, with_columns(hidden, self._columns, own.shape[1]))
+            weights = np.where(scale > 0, weights, 0.0)
+            factors = np.divide(weights, scale, out=factors, where=scale > 0)
+        if self.individual is not None and histories.dislikes is not None:
+            self._take_disliked(disliked, histories, spared)
+        rest = 1.0 - weights
+        left = rest if self.cohort is None else self._add_cohort(cohort, rest, histories, hidden)
+        self._add_popular(popular, left, histories.context, hidden)
+        return Layers(weights, rest - left, left, factors, cohort, popular, disliked)
 
     def weights(self, histories: Histories) -> NDArray[np.float64]:
         """w of each user (n_users,): 0 where the individual model knows none of the history."""
