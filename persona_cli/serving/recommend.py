@@ -25,7 +25,7 @@ from persona_cli.profiles.people import members
 from persona_cli.profiles.permitted import PERSONALIZATION
 from persona_cli.profiles.sync import behind
 from persona_cli.serving.context import Audience, audience
-from persona_cli.serving.reasons import Reasons
+from persona_cli.serving.reasons import Reasons, Told
 from persona_cli.serving.rule_settings import rules_of
 from persona_cli.serving.rules import Ruled, ruling
 from persona_cli.workspace.home import Home
@@ -46,9 +46,9 @@ class Recommendations:
     holdout: int
     """How many of them are held out."""
     blocks: Iterator[pl.DataFrame]
-    """user_id, items (list of {item_id, score[, propensity][, reasons]}), model, base, stage, holdout (true or null),
-    and consent (false or null) where personalization does not cover somebody; before holdout, where there are rules,
-    rules: what gave way (list of texts, or null)."""
+    """user_id, items (list of {item_id, score[, propensity][, reasons, shares[, rules]]}), model, base, stage,
+    holdout (true or null), and consent (false or null) where personalization does not cover somebody; before holdout,
+    where asked to explain, layers, and where there are rules, rules: what gave way (list of texts, or null)."""
     context: pl.DataFrame
     """device and country that each list was made for, null where none was (n_users)."""
 
@@ -91,6 +91,7 @@ def recommend(
     settings = saved.recipe(home.settings)
     popular, fill = _popular(home, saved)
     rules = rules_of(home.settings)
+    ruled = None if rules is None else ruling(home, rules, asked, as_of)
     made = ranking(
         saved.model,
         asked,
@@ -99,7 +100,7 @@ def recommend(
         fill=fill,
         only=candidates,
         never=unavailable(home, as_of),
-        choosing=None if rules is None else ruling(home, rules, asked, as_of),
+        choosing=ruled,
     )
     labels = pl.DataFrame(
         {
@@ -112,7 +113,7 @@ def recommend(
     )
     if asked.generic is not None:
         labels = labels.with_columns(consent=pl.Series(asked.generic).replace_strict({True: False, False: None}))
-    reasons = Reasons(home, saved, asked, settings) if explain else None
+    reasons = Reasons(home, saved, asked, settings, fill, ruled) if explain else None
     blocks = _frames(made, labels, reasons)
     return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), blocks, asked.context)
 
@@ -156,21 +157,11 @@ def _frames(made: Ranking, labels: pl.DataFrame, reasons: Reasons | None) -> Ite
     for lists in made.blocks if labels.height else [nobody]:
         told = None if reasons is None else reasons.of(lists, made.vocabulary)
         block = labels.slice(lists.start, len(lists.places))
+        if told is not None:
+            block = block.insert_column(block.columns.index("holdout"), told.layers)
         if isinstance(lists, Ruled):
-            told = None if told is None else _by_rule(told, lists)
             block = block.insert_column(block.columns.index("holdout"), _gave_way(lists))
         yield block.insert_column(1, _nested(lists, made.vocabulary, told))
-
-
-def _by_rule(told: list[list[str]], lists: Ruled) -> list[list[str]]:
-    """The reasons of every entry, with the rule in their place where it is what put the entry there."""
-    there = lists.scores > -np.inf
-    pinned = (np.arange(there.shape[1])[None, :] < lists.pinned[:, None])[there]
-    drawn = lists.drawn[there]
-    return [
-        ["pinned"] if first else ["drawn at random"] if second else reasons
-        for reasons, first, second in zip(told, pinned, drawn, strict=True)
-    ]
 
 
 def _gave_way(lists: Ruled) -> pl.Series:
@@ -182,8 +173,8 @@ def _gave_way(lists: Ruled) -> pl.Series:
     return every.join(said, on="row", how="left", maintain_order="left")["rules"]
 
 
-def _nested(lists: Lists, vocabulary: pl.Series, told: list[list[str]] | None) -> pl.Series:
-    """The lists as a column of lists of {item_id, score[, reasons]} (n_users,)."""
+def _nested(lists: Lists, vocabulary: pl.Series, told: Told | None) -> pl.Series:
+    """The lists as a column of lists of {item_id, score[, propensity][, reasons, shares[, rules]]} (n_users,)."""
     there = (lists.scores > -np.inf).ravel()
     columns: list[pl.Series] = [
         vocabulary.gather(lists.places.ravel()[there]).rename("item_id"),
@@ -192,7 +183,7 @@ def _nested(lists: Lists, vocabulary: pl.Series, told: list[list[str]] | None) -
     if isinstance(lists, Ruled) and lists.propensity is not None:
         columns.append(rounded(lists.propensity.ravel()[there]).rename("propensity"))
     if told is not None:
-        columns.append(pl.Series("reasons", told, dtype=pl.List(pl.String)))
+        columns += [told.words, told.shares, *([] if told.rules is None else [told.rules])]
     ends = np.concatenate(([0], np.cumsum(lists.lengths)))
     return nested(columns, ends).alias("items")
 

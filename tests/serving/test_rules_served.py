@@ -131,11 +131,13 @@ def test_rules_of_people_and_of_their_request(catalogued: Home) -> None:
 def test_sensitive_items_are_no_reason_and_pins_say_so(catalogued: Home) -> None:
     plain = lines(catalogued, top=3, as_of=AT, explain=True, include_holdout=True)["u02"]
     named = {reason for entry in plain["items"] for reason in entry["reasons"]}
-    worst = next(reason.removeprefix("goes with ") for reason in sorted(named) if reason.startswith("goes with "))
+    worst = next(reason.split()[2] for reason in sorted(named) if reason.startswith("goes with "))
     home = ruled(catalogued, f'[rules]\nsensitive = ["c{int(worst[1:]) // 2}"]\n[rules.pin.p]\nitems = ["new1"]')
     told = lines(home, top=3, as_of=AT, explain=True, include_holdout=True)["u02"]
-    assert told["items"][0]["reasons"] == ["pinned"]
+    assert told["items"][0]["reasons"] == ["pinned by rule p"]
+    assert told["items"][0]["rules"] == ["rules.pin.p"]
     assert not any(worst in reason for entry in told["items"] for reason in entry["reasons"])
+    assert worst not in {share["item_id"] for entry in told["items"] for share in entry["shares"]}
 
 
 def test_rules_that_need_a_catalogue_say_so(home: Home) -> None:
