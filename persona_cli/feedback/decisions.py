@@ -56,7 +56,7 @@ SCHEMA = pa.schema(
 """`context`: JSON of what was known of the moment; `choice`: JSON of what was chosen, where it is no list; `items`: the
 list, `position` from 1; `propensity`: the chance with which the policy chooses this, here or of each item."""
 PARTITION = ("month",)
-TYPES = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table())).schema
+TYPES = pl.Schema(SCHEMA)
 GIVEN = tuple(name for name in SCHEMA.names if name not in ("decision_id", "at", "run", "month"))
 """Columns that may be given to `log`."""
 LISTS, RANKING = "recommend", "ranking"

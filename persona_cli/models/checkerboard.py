@@ -65,7 +65,7 @@ def catalogue_of(n_items: int) -> pl.DataFrame:
         for i in range(n_items)
         for kind in ["odd" if i % 2 else "even"]
     ]
-    empty = pl.DataFrame(pl.from_arrow(stored_schema("items").empty_table()))
+    empty = pl.Schema(stored_schema("items")).to_frame()
     return pl.DataFrame(rows, schema=empty.schema)
 
 

@@ -14,7 +14,6 @@ from datetime import datetime
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from persona_cli.profiles.beta import below_half
@@ -258,7 +257,9 @@ def _recent(rows: pl.DataFrame, moment: datetime, later: bool = True) -> pl.Data
     began, of = _instants(rows["_intervals"], "first", since, None if later else until)
     _, used = _instants(rows["features_used"], "last", since)
     # One number a user and day, of which the different ones are counted.
-    key = np.sort(of * (WINDOW_DAYS + 2) + (began // _DAY - since // _DAY))
+    key = of * (WINDOW_DAYS + 2) + (began // _DAY - since // _DAY)
+    if (key[1:] < key[:-1]).any():
+        key.sort()
     different = key[np.append(True, key[1:] != key[:-1])[: len(key)]] // (WINDOW_DAYS + 2)
     counts = {"days": different, "sessions": of, "features": used}
     return pl.DataFrame({name: np.bincount(who, minlength=rows.height) for name, who in counts.items()})
@@ -266,16 +267,13 @@ def _recent(rows: pl.DataFrame, moment: datetime, later: bool = True) -> pl.Data
 
 def _instants(entries: pl.Series, field: str, since: int, until: int | None = None) -> tuple[Ints, Ints]:
     """Instants of lists of entries from `since` to before `until` (m,), in microseconds, and the rows they are of."""
-    lists = entries.to_arrow()
-    offsets = lists.offsets.to_numpy()
-    inner = lists.values.field(field)[offsets[0] : offsets[-1]]
-    instants: Ints = inner.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    lengths = entries.list.len()
+    instants: Ints = entries.filter(lengths > 0).explode().struct.field(field).to_physical().to_numpy()
     inside = instants >= since
     if until is not None:
         inside &= instants < until
-    chosen = np.flatnonzero(inside)
-    owner: Ints = np.searchsorted(offsets - offsets[0], chosen, side="right") - 1
-    return instants[chosen], owner
+    owner = np.repeat(np.arange(len(entries)), lengths.to_numpy())
+    return instants[inside], owner[inside]
 
 
 def _days(moments: pl.Series, moment: datetime) -> pl.Series:

@@ -53,7 +53,7 @@ FOLDED = tuple(dict.fromkeys(("user_id", "timestamp", *(name for fold in FOLDS f
 NEEDED = tuple(dict.fromkeys((*(name for name in FOLDED if name not in explicit.derived()), *explicit.SOURCES)))
 """The stored columns of which these are made."""
 TEXTS = tuple(dict.fromkeys(("user_id", *(name for fold in FOLDS for name in fold.TEXTS))))
-NOBODY = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table())).drop("bucket")
+NOBODY = pl.Schema(SCHEMA).to_frame().drop("bucket")
 
 
 def fold_users(events: pl.DataFrame, rules: FoldRules) -> pl.DataFrame:

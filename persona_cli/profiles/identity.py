@@ -42,8 +42,8 @@ SCHEMA = pa.schema(
 FIRSTS_SCHEMA = pa.schema(
     [pa.field("id", pa.string()), pa.field("stored_at", UTC_MICROSECONDS), pa.field("at", UTC_MICROSECONDS)]
 )
-_NONE = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))
-_NO_FIRSTS = pl.DataFrame(pl.from_arrow(FIRSTS_SCHEMA.empty_table()))
+_NONE = pl.Schema(SCHEMA).to_frame()
+_NO_FIRSTS = pl.Schema(FIRSTS_SCHEMA).to_frame()
 
 
 @dataclass(frozen=True)

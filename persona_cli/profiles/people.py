@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -86,13 +87,16 @@ def person(
     value). `MissingInput` where the user has no events, `Refused` where the purpose does not cover the person.
     """
     who = persons(home, as_of, known_at)
-    events = events_of(home, user, as_of, known_at, who, purpose=purpose)
-    if not events.height:
-        raise nobody(user, as_of, known_at)
-    row = folding.fold_users(events, FoldRules.of(home.settings))
-    found = profile_of(home, events, as_of, top, row)
+    with ThreadPoolExecutor(1) as pool:  # everybody and the user are read side by side
+        everybody = pool.submit(population_of, home, as_of, known_at, purpose=purpose)
+        events = events_of(home, user, as_of, known_at, who, purpose=purpose)
+        if not events.height:
+            raise nobody(user, as_of, known_at)
+        row = folding.fold_users(events, FoldRules.of(home.settings))
+        found = profile_of(home, events, as_of, top, row)
+        among = everybody.result()
     found["ids"] = who.ids_of(who.of(pl.Series([user]))).to_list()
-    found |= told_of(home, row, found, population_for(home, found, as_of, known_at, purpose=purpose))
+    found |= told_of(home, row, found, reaching(among, found, as_of))
     found["next"] = missing(found["items"], home.settings)
     found["attention"] = attention(row["_dwell"], home.settings).row(0, named=True)
     found["recent"] = _recent(home, events, as_of)
@@ -119,7 +123,11 @@ def population_for(
     purpose: Purpose = None,
 ) -> Population:
     """What a person is measured against: `population_of`, but where the profiles are behind the person's events."""
-    among = population_of(home, as_of, known_at, purpose=purpose)
+    return reaching(population_of(home, as_of, known_at, purpose=purpose), found, as_of)
+
+
+def reaching(among: Population, found: Mapping[str, Any], as_of: datetime | None) -> Population:
+    """The population of now until the person's last event, where the profiles are behind it."""
     if as_of is None and among.moment < found["last_seen"]:
         among = Population(found["last_seen"], among.use, among.features)
     return among

@@ -5,12 +5,14 @@ Of nested columns only the fields that are asked for are read, and rows are merg
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from persona_cli.profiles import features
 from persona_cli.profiles import fold as folding
@@ -71,7 +73,8 @@ def moment_of_all(last_seen: pl.Series) -> datetime:
 
 def _use(home: Home, table: Table, largest: Sequence[File], increments: Sequence[File]) -> pl.DataFrame:
     """`_intervals` and `features_used` of every user with the fields `_LEAVES`; in the order of `_user_ids`."""
-    rows = pl.concat([_leaves(table, file) for file in largest])
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, len(largest))) as pool:
+        rows = pl.concat(pool.map(partial(_leaves, table), largest))
     if not increments:
         return rows
     touched = _touched(table, increments)
@@ -107,14 +110,13 @@ def _merged(rows: pl.DataFrame, home: Home) -> pl.DataFrame:
     owner, users = owners(rows)
     of, _, first, _ = activity.merged_intervals(owner, rows["_intervals"], FoldRules.of(home.settings).session_gap)
     order = np.argsort(of, kind="stable")
-    starts = pa.StructArray.from_arrays([times(first[order]).to_arrow()], ["first"])
+    starts = pl.DataFrame({"first": times(first[order])})
     used = pl.DataFrame({"owner": owner, "_": rows["features_used"]}).explode("_").drop_nulls("_").unnest("_")
     used = used.group_by("owner", "feature").agg(pl.col("last").max()).sort("owner", "feature")
-    named = pa.StructArray.from_arrays([used["feature"].to_arrow(), used["last"].to_arrow()], ["feature", "last"])
     return pl.DataFrame(
         {
             "_intervals": lists(of[order], len(users), starts),
-            "features_used": lists(used["owner"].to_numpy(), len(users), named),
+            "features_used": lists(used["owner"].to_numpy(), len(users), used.select("feature", "last")),
         }
     )
 

@@ -41,7 +41,7 @@ def folded(events: pl.DataFrame) -> pl.DataFrame:
     """user_id and the columns of `folds.explicit` of events as `explicit_events` answers them, sorted by user_id."""
     part = part_of(coded(events, ("user_id", *explicit.TEXTS)))
     if part is None:
-        schema = pl.DataFrame(pl.from_arrow(pa.schema(explicit.FIELDS).empty_table())).schema
+        schema = pl.Schema(pa.schema(explicit.FIELDS))
         return pl.DataFrame(schema={"user_id": pl.String, **schema})
     return pl.DataFrame({"user_id": part.users, **explicit.fold(part, FoldRules(0))})
 

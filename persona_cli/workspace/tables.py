@@ -17,7 +17,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -298,10 +297,10 @@ def scan(home: Home, name: str, schema: pa.Schema, partition_by: Sequence[str] =
 
 def scan_files(root: Path, schema: pa.Schema, partition_by: Sequence[str], files: Sequence[File]) -> pl.LazyFrame:
     """Rows of `files` in the column order of `schema`."""
-    empty = pl.DataFrame(pl.from_arrow(schema.empty_table()))
+    known = pl.Schema(schema)
     if not files:
-        return empty.lazy()
-    types = {name: empty.schema[name] for name in partition_by}
+        return known.to_frame().lazy()
+    types = {name: known[name] for name in partition_by}
     return pl.scan_parquet(
         [root / file.path for file in files], hive_partitioning=bool(types), hive_schema=types or None
     ).select(schema.names)
@@ -343,7 +342,7 @@ def _as_declared(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _files_of(delta: DeltaTable, partition_by: Sequence[str], time: str | None) -> list[File]:
-    actions = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
+    actions = pl.DataFrame(delta.get_add_actions(flatten=True)).to_dicts()
     return sorted(
         (
             File(
@@ -361,6 +360,8 @@ def _files_of(delta: DeltaTable, partition_by: Sequence[str], time: str | None) 
 
 
 def _span(table: pa.Table, time: str | None) -> tuple[str | None, str | None]:
+    import pyarrow.compute as pc
+
     if time is None or not table.num_rows:
         return None, None
     span = pc.min_max(table[time])

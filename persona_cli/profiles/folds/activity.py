@@ -133,9 +133,9 @@ def _sessions(owner: Ints, session: pl.Series, first: Ints, last: Ints, n_users:
         )
     lasted = np.zeros(n_users, dtype=np.int64)
     np.add.at(lasted, owner, last - first)
-    columns = [pa.array(session.to_arrow()), *(pa.array(moments, type=UTC_MICROSECONDS) for moments in (first, last))]
+    moments = {name: pl.Series(at).cast(pl.Datetime("us", "UTC")) for name, at in (("first", first), ("last", last))}
     return {
         "sessions": pl.Series(np.bincount(owner, minlength=n_users)),
         "session_seconds": pl.Series(lasted / SECOND),
-        "_intervals": lists(owner, n_users, pa.StructArray.from_arrays(columns, fields=_INTERVAL)),
+        "_intervals": lists(owner, n_users, pl.DataFrame({"session": session, **moments})),
     }

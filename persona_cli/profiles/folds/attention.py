@@ -24,7 +24,7 @@ LONGEST_MS = 86_400_000
 HEARTBEAT = "heartbeat"
 ACTIVE = -1
 """The step of time that was seen to be active (heartbeats), whatever its length."""
-EDGES: Ints = np.unique(np.rint(1000 * 2.0 ** (np.arange(-6, 34) / 2)).astype(np.int64))
+EDGES: Ints = np.array(sorted(set(np.rint(1000 * 2.0 ** (np.arange(-6, 34) / 2)).tolist())), dtype=np.int64)
 """Milliseconds at which the next step of dwell begins."""
 
 _TALLIES = {
@@ -140,14 +140,13 @@ def _listed(table: pl.DataFrame, name: str, n_users: int) -> pl.Series:
 
 
 def _tally(owner: Ints, names: pl.Series, n: Ints, last: Ints, name: str, n_users: int) -> pl.Series:
-    columns = [names.to_arrow().cast(pa.string()), pa.array(n, pa.int64()), pa.array(last, UTC_MICROSECONDS)]
-    return lists(owner, n_users, pa.StructArray.from_arrays(columns, fields=_tally_type(name)))
+    moments = pl.Series(last, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+    return lists(owner, n_users, pl.DataFrame({name: names, "n": n, "last": moments}))
 
 
 def _by_step(table: pl.DataFrame, n_users: int) -> pl.Series:
     added = table.group_by("owner", "step").agg(pl.col("n", "ms").cast(pl.Int64).sum()).sort("owner", "step")
-    columns = [added[field.name].cast(pl.Int64).to_arrow() for field in _STEPS]
-    return lists(added["owner"].to_numpy(), n_users, pa.StructArray.from_arrays(columns, fields=_STEPS))
+    return lists(added["owner"].to_numpy(), n_users, added.select(field.name for field in _STEPS).cast(pl.Int64))
 
 
 def _flat(owner: Ints, entries: pl.Series) -> pl.DataFrame:

@@ -29,7 +29,7 @@ from persona_cli.profiles.context import (
     referrer_classes,
     weekday_of,
 )
-from persona_cli.profiles.folds.counting import coded_counts, counts, counts_type, merged_counts
+from persona_cli.profiles.folds.counting import as_lists, coded_counts, counts, counts_type, merged_counts
 from persona_cli.profiles.folds.part import NEVER, FoldRules, Part, owners, times
 
 LATEST = ("account_id", "device", "browser", "os", "country", "network", "locale", "tz", "consent")
@@ -142,8 +142,8 @@ def _added(rows: pl.Series, owner: Ints, length: int) -> pl.Series:
 def _as_lists(counted: Ints) -> pl.Series:
     """(n_users, length) as lists."""
     n_users, length = counted.shape
-    offsets = pa.array(np.arange(0, n_users * length + 1, length, dtype=np.int32))
-    return pl.Series(pl.from_arrow(pa.ListArray.from_arrays(offsets, pa.array(counted.astype(np.int32).ravel()))))
+    numbers = pl.Series(counted.astype(np.int32).ravel()).to_arrow()
+    return as_lists(np.arange(0, n_users * length + 1, length), numbers)
 
 
 def _latest(name: str, part: Part, runs: Ints, first_runs: Ints, last_runs: Ints) -> tuple[pl.Series, pl.Series]:

@@ -35,7 +35,7 @@ def coded_counts(name: str, part: Part, code: Ints, values: pl.Series) -> pl.Ser
     else:
         key, n = np.unique(owner * max(len(values), 1) + code, return_counts=True)
     owner, value = np.divmod(key, max(len(values), 1))
-    return lists(owner, n_users, _structs(name, values.gather(value), pl.Series(n)))
+    return lists(owner, n_users, pl.DataFrame({name: values.gather(value), "n": n}))
 
 
 def merged_counts(column: str, name: str, rows: pl.DataFrame) -> pl.Series:
@@ -43,17 +43,17 @@ def merged_counts(column: str, name: str, rows: pl.DataFrame) -> pl.Series:
     owner, users = owners(rows)
     flat = pl.DataFrame({"owner": owner, column: rows[column]}).explode(column).drop_nulls().unnest(column)
     added = flat.group_by("owner", name).agg(pl.col("n").sum()).sort("owner", name)
-    return lists(added["owner"].to_numpy(), len(users), _structs(name, added[name], added["n"]))
+    return lists(added["owner"].to_numpy(), len(users), added.select(name, "n"))
 
 
-def lists(owner: Ints, n_users: int, entries: pa.Array) -> pl.Series:
-    """Entries (m,) as a list of each user (n_users,); `owner` (m,) is ascending."""
-    offsets = np.searchsorted(owner, np.arange(n_users + 1)).astype(np.int32)
-    return pl.Series(pl.from_arrow(pa.ListArray.from_arrays(pa.array(offsets), entries)))
+def lists(owner: Ints, n_users: int, entries: pl.DataFrame) -> pl.Series:
+    """Entries (m,) as a list of structs of each user (n_users,); `owner` (m,) is ascending."""
+    structs = entries.to_struct().rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    return as_lists(np.searchsorted(owner, np.arange(n_users + 1)), structs)
 
 
-def _structs(name: str, values: pl.Series, n: pl.Series) -> pa.Array:
-    return pa.StructArray.from_arrays(
-        [values.to_arrow().cast(pa.string()), n.to_arrow().cast(pa.int64())],
-        fields=[pa.field(name, pa.string()), pa.field("n", pa.int64())],
-    )
+def as_lists(offsets: Ints, entries: pa.Array) -> pl.Series:
+    """Entries (m,) as lists (n,) between `offsets` (n + 1,)."""
+    # Not by pa.array, which imports pandas where it is installed, nor by casts of pyarrow, which import its functions.
+    bounds = pl.Series(offsets, dtype=pl.Int32).to_arrow()
+    return pl.Series(pl.from_arrow(pa.ListArray.from_arrays(bounds, entries)))

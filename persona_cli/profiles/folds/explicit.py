@@ -7,7 +7,7 @@ fades. Ratings are kept as number, sum and sum of squares, which is what centrin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -58,7 +58,7 @@ SOURCES = ("event_type", "target", "value", "props", "decision_id")
 """Stored columns that `derived` is made of."""
 _SUMS = ("ratings", "thumbs_up", "thumbs_down", "reactions", "_rating_sum", "_rating_squares")
 _LATEST = {"_saves": "on", "_blocks": "on", "_preferences": "value", "_answers": "value"}
-_TYPE = {field.name: field.type for field in FIELDS}
+_TYPE: dict[str, Any] = dict(pl.Schema(pa.schema(FIELDS)))
 
 
 def derived() -> dict[str, pl.Expr]:
@@ -211,12 +211,6 @@ def _added(owner: Ints, numbers: Ints, n_users: int) -> Ints:
 
 def _listed(name: str, rows: pl.DataFrame, n_users: int) -> pl.Series:
     """Rows sorted by owner as the lists of a column (n_users,)."""
-    fields: Sequence[pa.Field] = list(_TYPE[name].value_type)
     moments = [pl.from_epoch(pl.col("at"), "us").dt.replace_time_zone("UTC")] if "at" in rows.columns else []
-    rows = rows.with_columns(moments)
-    arrays = [_whole(rows[field.name].to_arrow()).cast(field.type) for field in fields]
-    return lists(rows["owner"].to_numpy(), n_users, pa.StructArray.from_arrays(arrays, fields=fields)).alias(name)
-
-
-def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    entries = rows.with_columns(moments).select(pl.col(one.name).cast(one.dtype) for one in _TYPE[name].inner.fields)
+    return lists(rows["owner"].to_numpy(), n_users, entries).alias(name)
