@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from persona_cli.feedback.api import Decisions
 from persona_cli.feedback.deciding import Deciding
 from persona_cli.privacy.api import Privacy
+from persona_cli.serving.api import Explaining
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import locks, runs
 from persona_cli.workspace.home import Home
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 Moment = str | date | datetime | None
 
 
-class Workspace(Deciding):
+class Workspace(Deciding, Explaining):
     """An existing workspace: the folder named, else $PERSONA_WORKSPACE, else the nearest; MissingInput without one."""
 
     def __init__(self, path: str | Path | None = None) -> None:

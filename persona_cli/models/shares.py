@@ -8,6 +8,7 @@ of a blend, lengths of a history, the matrix of a fold-in) taken as it is:
     knn, ease   own_ji = x_j W_ji
     spectral    own_ji = x_j R_ji / m_ridge + weight · x_j L_ji / m_linear
     als         own_ji = (w_j + 1) z_i M⁻¹ z_j,  M = I + Zᵀ W Z              (Hu, Koren & Volinsky 2008, section 5)
+    content     own_ji = x_j Σ_b w_b v_jb · v_ib / |profile_b|; what the words of searches add is the rest
     hybrid      own_ji = s_j / (s̄ n^⅔) (q_j - q̄) B q_i; what B says of nobody, and the bias of i, is the rest
     blend       the sum of its models', by their weights and scales
 
@@ -29,6 +30,8 @@ from persona_cli.models.als import Als
 from persona_cli.models.base import Histories, Model, reads_queries
 from persona_cli.models.blend import Blend, weights_of
 from persona_cli.models.cohort import Cohort
+from persona_cli.models.content import Content
+from persona_cli.models.descriptions import BLOCKS
 from persona_cli.models.hybrid import Hybrid
 from persona_cli.models.layered import top_means
 from persona_cli.models.popular import CELL, Popular
@@ -79,6 +82,8 @@ def added(model: Model, one: Histories, asked: Places) -> Added:
         return Added(_spectral(model, one, own, x, asked), {}, True, name)
     if isinstance(model, Als):
         return Added(_als(model, one, asked), {}, True, name)
+    if isinstance(model, Content):
+        return _content(model, one, own, x, asked)
     if isinstance(model, Hybrid):
         return _hybrid(model, own, x, asked)
     if isinstance(model, Blend):
@@ -141,6 +146,30 @@ def _als(model: Als, one: Histories, asked: Places) -> Numbers:
     users = np.linalg.solve(system, factors.T) * (weights.data + 1)  # (n_factors, n)
     made[there] = users.T @ np.asarray(model.factors_[asked], dtype=np.float64).T
     return made
+
+
+def _content(model: Content, one: Histories, own: Places, x: Numbers, asked: Places) -> Added:
+    about, name = model.descriptions_, model.name
+    vectors, towards = about.vectors[own].astype(np.float64), about.vectors[asked].astype(np.float64).T
+    weights = np.array([model.weights_[block] for block in BLOCKS])
+    spoken = np.zeros(vectors.shape[1])
+    told = sparse.csr_array(vectors * x[:, None])  # (n_own, n_features)
+    untold = told.nnz == 0
+    if one.queries is not None and one.queries[0] is not None:  # what was searched weighs as the mean item
+        told = sparse.csr_array(told / max(float(x.sum()), 1e-300))
+        spoken = model._searched(one.queries).astype(np.float64).toarray()[0]
+    profile = np.asarray(told.sum(axis=0)).ravel() + spoken
+    lengths = np.sqrt(np.bincount(about.blocks, profile**2, len(BLOCKS)))
+    factors = np.divide(np.ones_like(weights) if untold else weights, lengths, where=lengths > 0, out=0 * lengths)
+    factor = factors[about.blocks]  # (n_features,)
+    made = np.asarray((sparse.csr_array(told * factor) @ towards).toarray())
+    if model.weights_["embedding"] > 0:
+        points = about.embedding.astype(np.float64)
+        length = float(np.linalg.norm(x @ points[own]))
+        if length > 0:
+            made += model.weights_["embedding"] / length * x[:, None] * (points[own] @ points[asked].T)
+    heard = {"search": np.asarray((spoken * factor) @ towards)} if spoken.any() else {}
+    return Added(made, heard, True, name)
 
 
 def _hybrid(model: Hybrid, own: Places, x: Numbers, asked: Places) -> Added:

@@ -89,7 +89,7 @@ def recommend(
     reads = {"ordered": reads_order(saved.model), "queries": reads_queries(saved.model)}
     asked = audience(home, users, as_of, context, include_holdout, **reads)
     settings = saved.recipe(home.settings)
-    popular, fill = _popular(home, saved)
+    popular, fill = filling(home, saved)
     rules = rules_of(home.settings)
     ruled = None if rules is None else ruling(home, rules, asked, as_of)
     made = ranking(
@@ -129,7 +129,7 @@ def in_segment(home: Home, segment: str, users: pl.Series | None, as_of: datetim
     return found
 
 
-def _popular(home: Home, saved: Saved) -> tuple[str, Popular | None]:
+def filling(home: Home, saved: Saved) -> tuple[str, Popular | None]:
     """The popular list behind a model: its reference and, where the model has none inside, the list to fill with."""
     if saved.name == "popular":
         return saved.reference, None
