@@ -76,7 +76,7 @@ def added(model: Model, one: Histories, asked: Places) -> Added:
         kind = "context" if isinstance(model, Popular) else "cohort"
         return Added(np.zeros((len(own), len(asked))), {kind: _scores(model, one)[asked]}, True, name)
     if hasattr(model, "weights_of"):
-        weights: Any = model.weights_of(own)
+        weights: Any = model.weights_of(own) if len(own) else np.zeros((0, len(model.items)))
         return Added(np.asarray(weights, dtype=np.float64)[:, asked] * x[:, None], {}, True, name)
     if isinstance(model, Spectral):
         return Added(_spectral(model, one, own, x, asked), {}, True, name)

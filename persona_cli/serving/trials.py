@@ -59,8 +59,8 @@ def smallest_set(n: int, leaves: Leaves, budget: int = BUDGET) -> Found | None:
     """The fewest of n positions, those that matter most first, without which something leaves; None: none found.
 
     Sets are tried size by size, all of a size or, where more than the `budget` is left for, those of the positions that
-    matter most; beside them the first 1, 2, 3, … positions, pruned until none can be spared. So the answer is never one
-    of which a part would do, and says whether it is the smallest there is.
+    matter most; beside them the first 1, 2, 3, … positions, pruned until none can be spared. So none of the answer can
+    be spared, and it says whether it is the smallest there is.
     """
     left, whole = budget, 0  # whole: up to which size every set was tried
     best: Set | None = None
