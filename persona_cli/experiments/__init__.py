@@ -1,0 +1,1 @@
+"""Experiments: assignment, inference, simulation, interleaving, bandits and off-policy estimates."""
