@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from persona_cli.events.schema import HASH_VERSION
 
@@ -43,8 +44,6 @@ def event_id(row: dict[str, Any]) -> str:
 
 def event_ids(rows: pa.Table) -> pa.Array:
     """The given ids of judged rows, with the missing ones made; text, no nulls."""
-    import pyarrow.compute as pc
-
     if not rows.num_rows:
         return pa.array([], pa.string())
     heads = np.empty(rows.num_rows, _HEAD)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from persona_cli.errors import BadData, Busy
@@ -272,8 +273,6 @@ class EventStore:
 
     def _month(self, name: str, rows: pa.Table) -> Month:
         """What the month holds, with the ids that these rows could be duplicates of."""
-        import pyarrow.compute as pc
-
         state = self._months.get(name)
         if state is None:
             state = self._months[name] = _Month(unread=self._stored.pop(name, []))
@@ -303,8 +302,6 @@ class EventStore:
 
     def _supersede(self, month: Month, rows: pa.Table, ids: pl.Series, again: Mask, keep: Mask) -> Mask:
         """`keep` without the rows that are stored just so; where the others are stored, the old row is to go."""
-        import pyarrow.compute as pc
-
         at = np.flatnonzero(again)
         names = [name for name in _CONTENT if name != "event_id"]
         new = pl.DataFrame(pl.from_arrow(rows.select(names).take(pa.array(at))))
@@ -348,8 +345,6 @@ class EventStore:
         return self._begun().root / file
 
     def _count(self, rows: pa.Table) -> None:
-        import pyarrow.compute as pc
-
         people = pc.coalesce(rows["user_id"], rows["anon_id"])
         self._users.add(keys_of(_series(people)))
         items = _series(rows["item_id"]).drop_nulls()
@@ -374,8 +369,6 @@ def _by_month(rows: pa.Table) -> list[tuple[str, pa.Table]]:
 
 
 def _span(rows: pa.Table) -> tuple[datetime, datetime]:
-    import pyarrow.compute as pc
-
     found = pc.min_max(rows["timestamp"].cast(pa.int64())).as_py()
     return _EPOCH + timedelta(microseconds=found["min"]), _EPOCH + timedelta(microseconds=found["max"])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from persona_cli.errors import UsageError
@@ -47,8 +48,6 @@ def _hashed(ids: pl.Series) -> pl.DataFrame:
 
 def withdrawn(table: Table, sources: Sequence[str], returned: Returned) -> Iterator[tuple[File, pl.Series]]:
     """The files that hold events of `sources` which did not come again, with the ids of these."""
-    import pyarrow.compute as pc
-
     names = pa.array(sorted(set(sources)), pa.string())
     for file in table.files:
         parquet = pq.ParquetFile(table.root / file.path)

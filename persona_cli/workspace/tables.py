@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -360,8 +361,6 @@ def _files_of(delta: DeltaTable, partition_by: Sequence[str], time: str | None) 
 
 
 def _span(table: pa.Table, time: str | None) -> tuple[str | None, str | None]:
-    import pyarrow.compute as pc
-
     if time is None or not table.num_rows:
         return None, None
     span = pc.min_max(table[time])
