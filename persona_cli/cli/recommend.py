@@ -73,7 +73,9 @@ def recommend(
     model: ModelOption = None,
     as_of: AsOfOption = None,
     context: ContextOption = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Add the reasons of every item.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Add to every item its reasons and what its score is made of.")
+    ] = False,
     include_holdout: HoldoutOption = False,
     log: Annotated[
         bool, typer.Option("--log", help="Keep what is served, with a decision_id in each line, to be judged later.")
@@ -90,8 +92,10 @@ def recommend(
     the user is known (stage). Unknown users get the popular list of their context. Nothing that a user has consumed or
     blocked and nothing unavailable is in a list. Members of the permanent holdout get the list that is the same for
     all, and say so. Whom personalization does not cover (privacy consent) gets what an unknown user gets: stage
-    "generic", "consent": false. With --log each list is kept as a decision (persona decisions), except of people whom
-    analytics do not cover; send its decision_id back in the events that answer to it.
+    "generic", "consent": false. With --explain every item has reasons in words and shares of its score by items of the
+    user's own history and whatever else adds to it, and every list its layers: context, cohort, individual. With --log
+    each list is kept as a decision (persona decisions), except of people whom analytics do not cover; send its
+    decision_id back in the events that answer to it.
 
     Examples:
     persona recommend > out.jsonl

@@ -41,6 +41,8 @@ def test_the_context_and_the_reasons_reach_the_list(home: Home) -> None:
     home = with_settings(home)
     line = decided(home, "home", ["new"], context={"device": "mobile", "network": "slow"}, explain=True)["new"]
     assert line["items"][0]["reasons"] == ["popular on mobile"]
+    assert line["items"][0]["shares"] == [{"kind": "context", "item_id": None, "share": 1.0}]
+    assert line["layers"]["context"] == 1
 
 
 def test_careful_lists_are_the_popular_one(home: Home) -> None:

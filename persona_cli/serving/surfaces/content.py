@@ -18,7 +18,7 @@ def needs(home: Home, surface: Surface) -> set[str]:
 
 
 def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = False) -> pl.DataFrame:
-    """items (list of {item_id, score[, reasons]}), policy, propensity, rules, model, base (n).
+    """items (list of {item_id, score[, reasons, shares]}), policy, propensity, rules, model, base[, layers] (n).
 
     Those of whom too little is known for `min_confidence` get the popular list: n / (n + profiles.individual_from) of n
     events with an item. Raises what `recommend` raises.
@@ -52,4 +52,5 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
         rules=pl.concat_list(ruled, careful),
         model="model",
         base="base",
+        **{name: name for name in ("layers",) if name in rows.columns},
     )

@@ -45,7 +45,7 @@ def decisions(
     kept: Callable[[pl.Series], pl.Series] | None = None,
 ) -> tuple[pl.DataFrame, Visitors]:
     """One row a user, sorted: user_id, surface, items | config | choice, policy, propensity, stage, rules[, model,
-    base][, reasons], holdout (true or null) and, where somebody is not covered, consent (false or null).
+    base][, layers][, reasons], holdout (true or null) and, where somebody is not covered, consent (false or null).
 
     Of a `segment` only the members; users are all who are known where none are given. The same of the same: nothing is
     drawn by chance. Raises what the kinds and `visitors` raise.
@@ -56,7 +56,7 @@ def decisions(
         users = in_segment(home, segment, users, as_of)
     asked = visitors(home, needed, at=at, users=users, as_of=as_of, context=context, earlier=earlier, kept=kept)
     found = kind.decide(home, surface, asked, explain)
-    more = [name for name in ("model", "base", "reasons") if name in found.columns]
+    more = [name for name in ("model", "base", "layers", "reasons") if name in found.columns]
     rows = found.select(
         asked.users,
         pl.lit(surface.name).alias("surface"),
