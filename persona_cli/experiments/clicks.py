@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona_cli.errors import BadData
-from persona_cli.experiments.merging import Flags, Floats, Ints, Keys, uniforms
+from persona_cli.experiments.interleaving import Merged, interleave
+from persona_cli.experiments.merging import Flags, Floats, Ints, Keys, mixed, uniforms
 
 ITERATIONS = 500
 TOLERANCE = 1e-8  # of the log-likelihood a list
@@ -178,16 +179,40 @@ def clicks_on(model: PositionModel | CascadeModel, items: Ints, keys: Keys, fact
 
     An attraction times its factor is cut at 1. The same keys give the same clicks, whatever the other rows are.
     """
-    at = np.where(items >= 0, model.attraction[np.maximum(items, 0)], 0.0)
-    chances = np.minimum(at * np.reshape(factor, (-1, 1)), 1.0)
+    chances = np.minimum(attractions(model, items) * np.reshape(factor, (-1, 1)), 1.0)
     if isinstance(model, PositionModel):
         return position_clicks(chances, model.examination, keys)
     return cascade_clicks(chances, model.stop, model.abandon, keys)
 
 
+def attractions(model: PositionModel | CascadeModel, items: Ints) -> Floats:
+    """The attraction of each item of lists (n, k), 0 after the end.
+
+    A model's attraction may also be (n, n_items), each list's own: what is relevant differs from request to request.
+    """
+    numbers = np.maximum(items, 0)
+    one_for_all = model.attraction.ndim == 1
+    at = model.attraction[numbers] if one_for_all else np.take_along_axis(model.attraction, numbers, axis=1)
+    return np.where(items >= 0, at, 0.0)
+
+
+def interleaved_trial(
+    model: PositionModel | CascadeModel,
+    a: Ints,
+    b: Ints,
+    keys: Keys,
+    method: str = "team-draft",
+    length: int | None = None,
+    factor: Floats | float = 1.0,
+) -> tuple[Merged, Flags]:
+    """Rankings (n, k) merged and clicked on as the model has it: merged lists, and clicks (n, length)."""
+    merged = interleave(a, b, keys, method, length)
+    return merged, clicks_on(model, merged.items, mixed(~keys), factor)
+
+
 def click_chances(model: PositionModel | CascadeModel, items: Ints) -> Floats:
     """Chance of a click at each place (n, k), before any click is known."""
-    alpha = np.where(items >= 0, model.attraction[np.maximum(items, 0)], 0.0)
+    alpha = attractions(model, items)
     if isinstance(model, PositionModel):
         return np.asarray(alpha * model.examination[: items.shape[1]])
     here = np.ones(len(items))
