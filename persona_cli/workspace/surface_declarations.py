@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from persona_cli.errors import nearest
+from persona_cli.workspace.plan_declarations import PLAN, check_plan
 from persona_cli.workspace.setting import Setting, checked
 
 Check = Callable[[Any], Any]
@@ -90,10 +91,11 @@ KINDS: dict[str, dict[str, tuple[Any, Check]]] = {
         "min_confidence": _key("number", 0.2, 0, 1),
     },
     "feature": {"items": (None, _items), **_CAREFUL},
+    "plan": PLAN,
     "survey": {"questions": ((), _names(0)), "every_days": _key("number", 30.0)},
 }
 """Kind → key → its default and what checks it; whoever adds a kind adds it here."""
-_NEEDED = {"ui": "entries", "feature": "items"}
+_NEEDED = {"ui": "entries", "feature": "items", "plan": "plans"}
 
 
 def _surfaces(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -121,6 +123,8 @@ def _surface(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{error} for {key} in {section}") from error
     if (needed := _NEEDED.get(kind)) is not None and not found[needed]:
         raise ValueError(f"{needed} in {section}, which has none")
+    if kind == "plan":
+        check_plan(found, section)
     return found
 
 
