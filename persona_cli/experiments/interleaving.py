@@ -113,22 +113,30 @@ def outcomes(merged: Merged, clicks: Clicks, method: str) -> Floats:
     the clicked items, each independent of the others given the list (Hofmann et al. 2011). optimised: the mean credit
     of the clicked items, whose expectation is 0 at every position.
     """
-    clicked = (clicks > 0) & (merged.items >= 0)
-    said: Floats
-    if method == "balanced":
-        assert merged.ranks is not None
-        ranks = np.where(merged.ranks > 0, merged.ranks, np.iinfo(np.int16).max)
-        reached = ranks.min(axis=2)
-        deep = np.where(clicked & (reached < np.iinfo(np.int16).max), reached, 0).max(axis=1, initial=0)
-        counts = (clicked[:, :, None] & (ranks <= deep[:, None, None])).sum(axis=1)
-        said = np.sign(counts[:, TEAM_A] - counts[:, TEAM_B]).astype(np.float64)
-    elif merged.credit is None:
-        sides = (clicked & (merged.teams == TEAM_A)).view(np.int8) - (clicked & (merged.teams == TEAM_B)).view(np.int8)
-        said = np.sign(sides.sum(axis=1, dtype=np.int32)).astype(np.float64)
-    elif method == "probabilistic":
-        said = _marginal((1 + merged.credit) / 2, clicked & (merged.teams >= 0))
-    else:
-        said = (merged.credit * clicked).sum(axis=1) / np.maximum(clicked.sum(axis=1), 1)
+    said = np.zeros(len(merged.items))
+    for start in range(0, len(said), BLOCK):
+        part = slice(start, start + BLOCK)
+        clicked = (clicks[part] > 0) & (merged.items[part] >= 0)
+        if merged.ranks is not None and method == "balanced":
+            said[part] = _deepest(merged.ranks[part], clicked)
+        elif merged.credit is not None and method == "probabilistic":
+            said[part] = _marginal((1 + merged.credit[part]) / 2, clicked & (merged.teams[part] >= 0))
+        elif merged.credit is not None:
+            said[part] = (merged.credit[part] * clicked).sum(axis=1) / np.maximum(clicked.sum(axis=1), 1)
+        else:
+            ours, theirs = ((clicked & (merged.teams[part] == team)).view(np.int8) for team in (TEAM_A, TEAM_B))
+            said[part] = np.sign((ours - theirs).sum(axis=1, dtype=np.int32))
+    return said
+
+
+def _deepest(ranks: NDArray[np.int16], clicked: Flags) -> Floats:
+    """Whose first ranks, down to the lowest click, hold more of the clicked (n,): 1 for A, -1 for B."""
+    absent = np.iinfo(np.int16).max
+    of_a, of_b = (np.where(np.ascontiguousarray(ranks[:, :, team]) > 0, ranks[:, :, team], absent) for team in (0, 1))
+    reached = np.minimum(of_a, of_b)
+    deep = np.where(clicked & (reached < absent), reached, 0).max(axis=1, initial=0)[:, None]
+    ours, theirs = ((clicked & (own <= deep)).view(np.int8) for own in (of_a, of_b))
+    said: Floats = np.sign((ours - theirs).sum(axis=1, dtype=np.int32)).astype(np.float64)
     return said
 
 

@@ -145,16 +145,17 @@ def drawn(a: list[int], b: list[int], length: int) -> dict[Listed, Fraction]:
 def test_probabilistic_lists_come_as_often_as_enumerated() -> None:
     """Each coin with each of 32 evenly spread draws a position: frequencies are exact up to the grid of draws."""
     grid = (np.arange(32) + 0.5) / 32
-    for a, b in PAIRS:
+    for a, b in PAIRS[::5]:
         length = min(max(len(a), len(b)), 2)
         cells = list(itertools.product([False, True], grid, repeat=length))
         tossed = np.array([[cell[2 * step] for cell in cells] for step in range(length)], dtype=np.bool_)
         chances = np.array([[cell[2 * step + 1] for cell in cells] for step in range(length)])
-        if length == 0 or (len(a) + len(b)) % 3:
+        if length == 0:
             continue
         columns = [distinct(np.tile(block([own], max(len(own), 1)), (len(cells), 1))) for own in (a, b)]
         items, teams, _ = sampled(*columns, tossed, chances, np.full(len(cells), length))
-        counts = Counter(listed(*row) for row in zip(items.T, teams.T, strict=True))
+        kinds, number = np.unique(np.concatenate((items, teams)).T, axis=0, return_counts=True)
+        counts = Counter({listed(*np.split(kind, 2)): int(n) for kind, n in zip(kinds, number, strict=True)})
         expected = drawn(a, b, length)
         assert set(counts) <= set(expected)
         for entry, chance in expected.items():
@@ -182,7 +183,7 @@ def test_probabilistic_credit_is_marginalised_over_who_drew_the_item() -> None:
 
 
 def test_probabilistic_lists_of_keys_follow_the_enumeration() -> None:
-    n = 40_000
+    n = 20_000
     found = interleave(block([[0, 1, 2]] * n, 3), block([[1, 100, 0]] * n, 3), keys(n), "probabilistic")
     counts = Counter(listed(*row) for row in zip(found.items, found.teams, strict=True))
     expected = drawn([0, 1, 2], [1, 100, 0], 3)
