@@ -23,6 +23,7 @@ def check(
 ) -> None:
     """Look for contradictions in [rules] of persona.toml, before any list is made.
 
+    The rules that hold on each content surface of persona.toml are looked at as well, for lists of its length.
     Pins of what is excluded, more pins than a list has entries, quotas and shares that the catalogue cannot fill,
     columns that are not there, conditions that are true of nothing: one sentence each, and exit code 10. Lists are made
     all the same: what cannot be met gives way in the order of rules.give_way, and the list says so.

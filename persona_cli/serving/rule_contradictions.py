@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -24,17 +25,31 @@ from persona_cli.serving.rule_conditions import (
     parsed,
 )
 from persona_cli.serving.rule_items import Catalogue, dated, missing
-from persona_cli.serving.rule_settings import Named, Rules, rules_of
+from persona_cli.serving.rule_settings import Named, Rules, on_surface, rules_of
 from persona_cli.workspace.filters import Filter
 from persona_cli.workspace.home import Home
 
 
 def contradictions(home: Home, top: int | None = None) -> list[str]:
-    """What is wrong with `[rules]` for lists of `top` (default: recommend.top), in the order of persona.toml."""
+    """What is wrong with `[rules]` for lists of `top` (default: recommend.top), in the order of persona.toml.
+
+    Then, after the name of each content surface, what is wrong with the rules that hold there for its lists and was not
+    said before: `[rules]` may be right for ten entries and wrong for the three of a newsletter.
+    """
+    said = _of_settings(home, top or home.settings.whole("recommend.top"))
+    found = list(said)
+    for name, options in home.settings.values["surface"].items():
+        if options["kind"] == "content":
+            there = replace(home, settings=on_surface(home.settings, options["rules"]))
+            shown = _of_settings(there, options["top"] or top or home.settings.whole("recommend.top"))
+            found += [f"surface.{name}: {sentence}" for sentence in shown if sentence not in said]
+    return found
+
+
+def _of_settings(home: Home, top: int) -> list[str]:
     rules = rules_of(home.settings)
     if rules is None:
         return []
-    top = top or home.settings.whole("recommend.top")
     try:
         conditions = parsed(home, rules)
     except BadSettings as error:

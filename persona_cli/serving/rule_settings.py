@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from persona_cli.workspace.settings import Settings
@@ -100,6 +100,23 @@ def rules_of(settings: Settings) -> Rules | None:
         settings.texts("rules.give_way"),
     )
     return found if named or found.quotas else None
+
+
+def on_surface(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """The settings that hold on a surface: `[rules]`, over which goes what its own section has (`surface_rules`).
+
+    Keys go over keys, named rules over those of the same name; one that is false there does not hold.
+    """
+    if not given:
+        return settings
+    values, origins = dict(settings.values), dict(settings.origins)
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            named = {**values[key], **value}
+            value = {name: one for name, one in named.items() if one is not False}
+        values[key] = value
+        origins[key] = "persona.toml"
+    return replace(settings, values=values, origins=origins)
 
 
 def _named(kind: str, name: str, given: Mapping[str, Any]) -> Named:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from persona_cli.errors import nearest
-from persona_cli.workspace.setting import Setting
+from persona_cli.workspace.setting import Setting, checked
 
 GIVE_WAY = (
     "exploration", "fresh", "new_items", "min_categories", "max_per_tag", "max_per_category", "length", "pin",
@@ -139,3 +139,34 @@ RULES_SETTINGS: tuple[Setting, ...] = (
         check=partial(_named, "exclude"),
     ),
 )
+_BY_KEY = {setting.key: setting for setting in RULES_SETTINGS}
+
+
+def surface_rules(given: Any) -> dict[str, Any]:
+    """`[surface.NAME.rules]` as {key of RULES_SETTINGS: value}, for what is given there alone.
+
+    Of named rules an entry may be false: the one of that name in `[rules]` does not hold on the surface. ValueError
+    where a key or value is none that `[rules]` could have.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError("a section with the keys of [rules]")
+    return dict(_given(given, "rules"))
+
+
+def _given(given: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for name, value in given.items():
+        key = f"{above}.{name}"
+        if key not in _BY_KEY:
+            if not isinstance(value, Mapping) or not any(known.startswith(f"{key}.") for known in _BY_KEY):
+                raise ValueError(f"keys of [rules], and {key} is none{nearest(key, _BY_KEY)}")
+            yield from _given(value, key)
+            continue
+        setting, off = _BY_KEY[key], {}
+        if setting.kind == "sections" and isinstance(value, Mapping):
+            off = {str(rule): False for rule, one in value.items() if one is False}
+            value = {rule: one for rule, one in value.items() if one is not False}
+        try:
+            found = checked(setting, value)
+        except ValueError as error:
+            raise ValueError(f"{error} for {key}") from error
+        yield key, {**found, **off} if setting.kind == "sections" else found

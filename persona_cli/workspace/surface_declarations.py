@@ -9,6 +9,7 @@ from typing import Any
 
 from persona_cli.errors import nearest
 from persona_cli.workspace.plan_declarations import PLAN, check_plan
+from persona_cli.workspace.rules_declarations import surface_rules
 from persona_cli.workspace.setting import Setting, checked
 
 Check = Callable[[Any], Any]
@@ -70,6 +71,7 @@ KINDS: dict[str, dict[str, tuple[Any, Check]]] = {
     "content": {
         "top": _key("whole", None, 1, 10_000),
         "model": _key("text", None),
+        "rules": ({}, surface_rules),
         **_CAREFUL,
     },
     "ui": {

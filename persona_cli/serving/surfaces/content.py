@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from persona_cli.models.popular import CELL
 from persona_cli.serving.recommend import recommend
+from persona_cli.serving.rule_settings import on_surface
 from persona_cli.serving.surfaces import Surface
 from persona_cli.serving.surfaces.visitors import Visitors, chosen_names
 from persona_cli.workspace.home import Home
@@ -21,8 +24,9 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
     """items (list of {item_id, score[, reasons, shares]}), policy, propensity, rules, model, base[, layers] (n).
 
     Those of whom too little is known for `min_confidence` get the popular list: n / (n + profiles.individual_from) of n
-    events with an item. Raises what `recommend` raises.
+    events with an item. The surface's own `rules` go before `[rules]`. Raises what `recommend` raises.
     """
+    home = replace(home, settings=on_surface(home.settings, surface.options["rules"]))
     half = max(home.settings.whole("profiles.individual_from"), 1)
     sure = visitors.items / (visitors.items + half) >= surface.options["min_confidence"]
     context = {name: value for name, value in visitors.context.items() if name in CELL}
