@@ -60,9 +60,12 @@ def decide(
     surface = surface_of(home, name)
     at = as_of or datetime.now(UTC)
     keeping = not dry_run and as_of is None
+    sections = home.settings.values["surface"].items()
+    together = [other for other, one in sections if other == name or one["kind"] == surface.kind == "message"]
 
     def earlier(ids: pl.Series) -> pl.DataFrame:
-        made = read(home, until=at, purpose=PERSONALIZATION).filter(pl.col("surface") == name)
+        # Caps are on all messages that reach a person, whichever surface decided them.
+        made = read(home, until=at, purpose=PERSONALIZATION).filter(pl.col("surface").is_in(together))
         return made.filter(pl.col("user_id").is_in(ids.implode())).select("user_id", "at", "choice").collect()
 
     # Held from before anybody's data is read, so that nobody is erased before what was decided for them is kept.

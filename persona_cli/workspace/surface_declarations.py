@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from persona_cli.errors import nearest
+from persona_cli.workspace.message_declarations import MESSAGE
 from persona_cli.workspace.plan_declarations import PLAN, check_plan
 from persona_cli.workspace.rules_declarations import surface_rules
 from persona_cli.workspace.setting import Setting, checked
@@ -93,6 +94,7 @@ KINDS: dict[str, dict[str, tuple[Any, Check]]] = {
         "min_confidence": _key("number", 0.2, 0, 1),
     },
     "feature": {"items": (None, _items), **_CAREFUL},
+    "message": MESSAGE,
     "plan": PLAN,
     "survey": {"questions": ((), _names(0)), "every_days": _key("number", 30.0)},
 }
@@ -136,8 +138,9 @@ SURFACE_SETTINGS: tuple[Setting, ...] = (
         "sections",
         {},
         "What `persona decide NAME` decides, a section [surface.NAME] each, with kind = one of\n"
-        "content (lists of the model), ui (order, density, panels, theme), feature (what of the product is shown)\n"
-        "or survey (the next question of [survey]); docs/surfaces.md names the keys of each. For example:\n"
+        "content (lists of the model), ui (order, density, panels, theme), feature (what of the product is shown),\n"
+        "message (whether, by which channel and when) or survey (the next question of [survey]); docs/surfaces.md\n"
+        "names the keys of each. For example:\n"
         '[surface.navigation] kind = "ui", entries = ["home", "reports"], panels = ["filters"]',
         check=_surfaces,
     ),

@@ -9,7 +9,7 @@ from typing import Protocol
 import polars as pl
 
 from persona_cli.serving.recommend import in_segment
-from persona_cli.serving.surfaces import Surface, content, feature, plan, survey, ui
+from persona_cli.serving.surfaces import Surface, content, feature, message, plan, survey, ui
 from persona_cli.serving.surfaces.visitors import Visitors, visitors
 from persona_cli.workspace.home import Home
 
@@ -28,7 +28,14 @@ class Kind(Protocol):
         """KEY, policy, propensity, rules, and what else the line tells; aligned with the visitors."""
 
 
-KINDS: dict[str, Kind] = {"content": content, "ui": ui, "feature": feature, "survey": survey, "plan": plan}
+KINDS: dict[str, Kind] = {
+    "content": content,
+    "ui": ui,
+    "feature": feature,
+    "message": message,
+    "survey": survey,
+    "plan": plan,
+}
 
 
 def decisions(

@@ -85,7 +85,7 @@ def priors(
     place = np.zeros(len(groups), dtype=np.int64)
     if cohort != "none" and len(users):
         of = users.to_frame("user_id").join(
-            _cohorts(home, cohort, as_of), on="user_id", how="left", maintain_order="left"
+            cohorts(home, cohort, as_of), on="user_id", how="left", maintain_order="left"
         )
         for value in of["cohort"].drop_nulls().unique().sort():
             inside = (of["cohort"] == value).fill_null(False).to_numpy()
@@ -102,7 +102,7 @@ def _drawn(sums: Ints, n: int, towards: Floats) -> Floats:
     return found
 
 
-def _cohorts(home: Home, cohort: str, as_of: datetime | None) -> pl.DataFrame:
+def cohorts(home: Home, cohort: str, as_of: datetime | None) -> pl.DataFrame:
     """user_id, cohort of everybody: the column of the profile, or the stage."""
     columns = tuple(dict.fromkeys(("user_id", "items", "items" if cohort == "stage" else cohort)))
     rows = profiles(home, False, as_of, None, columns, purpose=PERSONALIZATION).collect()
