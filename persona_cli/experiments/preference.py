@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.experiments.interleaving import METHODS, Merged, interleave, outcomes
 from persona_cli.experiments.merging import NOBODY, PADDING, TEAM_A, TEAM_B, Clicks, Floats, Ints, Keys, mixed
+from persona_cli.experiments.sequential import FIRST_LOOK, open_ended_times
 
 TEAM_NAMES = {TEAM_A: "a", TEAM_B: "b"}
 PLANNED_USERS = 1000  # where the always-valid interval is narrowest, unless told
@@ -116,17 +117,13 @@ def interval(sums: Tally, squared: Floats | float) -> tuple[Floats, Floats]:
     return np.clip(low, -1, 1) / 2, np.clip(high, -1, 1) / 2
 
 
-def always_valid(users: Floats | float, confidence: float, planned: float) -> Floats | float:
-    """What z^2 becomes for an interval that holds at all numbers of users at once, narrowest at `planned` users.
+def always_valid(users: Floats | float, confidence: float, planned: float) -> Floats:
+    """What z^2 becomes for an interval that holds at all numbers of users at once, narrowest at about `planned` users.
 
-    The normal mixture boundary of Robbins (1970) in its asymptotic form (Waudby-Smith et al. 2021, eq. 6 with rho by
-    their eq. 48): (n rho^2 + 1) / (n rho^2) * log((n rho^2 + 1) / alpha^2).
+    The confidence sequence of `sequential.py`; before its first look z^2 is so large that no preference is left out.
     """
-    alpha = 1 - confidence
-    rho2 = (-2 * np.log(alpha) + np.log(-2 * np.log(alpha)) + 1) / planned
-    scaled = np.maximum(users, 1) * rho2
-    boundary: Floats | float = (scaled + 1) / scaled * np.log((scaled + 1) / alpha**2)
-    return boundary
+    times = open_ended_times(np.maximum(users, 1), planned, 1 - confidence)
+    return np.asarray(np.where(np.asarray(users) >= FIRST_LOOK, times**2, 1e12))
 
 
 def measured(
