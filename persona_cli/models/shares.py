@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.als import Als
-from persona_cli.models.base import Histories, Model, reads_queries
+from persona_cli.models.base import Floats, Histories, Model, reads_queries
 from persona_cli.models.blend import Blend, weights_of
 from persona_cli.models.cohort import Cohort
 from persona_cli.models.content import Content
@@ -65,21 +65,64 @@ class Added(NamedTuple):
         return self._replace(own=self.own * factor, rest={kind: one * factor for kind, one in self.rest.items()})
 
 
-def added(model: Model, one: Histories, asked: Places) -> Added:
+class Facts(NamedTuple):
+    """What depends on users as a whole and is worked out for many at once: of one alone it costs as much."""
+
+    scales: dict[str, Numbers]
+    """What the scores of a part are divided by (n_users,)."""
+    scores: Floats | None
+    """(n_users, n_items)"""
+    parts: dict[str, Facts]
+
+    def of(self, user: int) -> Facts:
+        row = slice(user, user + 1)
+        return Facts(
+            {name: scale[row] for name, scale in self.scales.items()},
+            None if self.scores is None else self.scores[row],
+            {name: part.of(user) for name, part in self.parts.items()},
+        )
+
+
+def facts_of(model: Model, histories: Histories) -> Facts:
+    """The facts of users over the vocabulary of the model."""
+    if isinstance(model, Popular | Cohort):
+        return Facts({}, model.scores(histories), {})
+    if isinstance(model, Spectral):
+        rows = histories.rows
+        made = {"ridge": np.asarray(scales(model.ridge_.scores(rows), rows), dtype=np.float64)}
+        if model.choice_.weight:
+            made["linear"] = np.asarray(scales(model.linear_.scores(rows), rows), dtype=np.float64)
+        return Facts(made, None, {})
+    if isinstance(model, Blend):
+        made, inside = {}, {}
+        for name in weights_of(model.of):
+            part = model.parts()[name]
+            inner = histories.over(model._columns[name], len(part.items))
+            made[name] = top_means(part.scores(inner).copy(), inner.rows.astype(bool))
+            inside[name] = facts_of(part, inner)
+        return Facts(made, None, inside)
+    if isinstance(model, Ranker):
+        base = facts_of(model.base_model, histories.over(model._columns, len(model.base_model.items)))
+        return Facts({}, model.scores(histories), {"base": base})
+    return Facts({}, None, {})
+
+
+def added(model: Model, one: Histories, asked: Places, facts: Facts | None = None) -> Added:
     """What the items at `asked` (positions in the model's vocabulary) score for one user, item by item of the history.
 
-    `one` holds one user over the vocabulary of the model.
+    `one` holds one user over the vocabulary of the model; `facts` are the user's, None: they are worked out.
     """
+    facts = facts_of(model, one) if facts is None else facts
     own, x = one.rows.indices.astype(np.int64), one.rows.data.astype(np.float64)
     name = model.name
     if isinstance(model, Popular | Cohort):
         kind = "context" if isinstance(model, Popular) else "cohort"
-        return Added(np.zeros((len(own), len(asked))), {kind: _scores(model, one)[asked]}, True, name)
+        return Added(np.zeros((len(own), len(asked))), {kind: _row(facts)[asked]}, True, name)
     if hasattr(model, "weights_of"):
         weights: Any = model.weights_of(own) if len(own) else np.zeros((0, len(model.items)))
-        return Added(np.asarray(weights, dtype=np.float64)[:, asked] * x[:, None], {}, True, name)
+        return Added(np.asarray(weights)[:, asked].astype(np.float64) * x[:, None], {}, True, name)
     if isinstance(model, Spectral):
-        return Added(_spectral(model, one, own, x, asked), {}, True, name)
+        return Added(_spectral(model, own, x, asked, facts), {}, True, name)
     if isinstance(model, Als):
         return Added(_als(model, one, asked), {}, True, name)
     if isinstance(model, Content):
@@ -87,14 +130,14 @@ def added(model: Model, one: Histories, asked: Places) -> Added:
     if isinstance(model, Hybrid):
         return _hybrid(model, own, x, asked)
     if isinstance(model, Blend):
-        return _blend(model, one, asked)
+        return _blend(model, one, asked, facts)
     if isinstance(model, Ranker):
-        return _ranker(model, one, asked)
+        return _ranker(model, one, asked, facts)
     return _by_trial(model, one, asked)
 
 
-def over(part: Model, whole: pl.Series, one: Histories, asked: Places, places: Places) -> Added:
-    """`added` by a part of a model whose vocabulary is `whole`; `places`: those items in the part's, -1 where missing.
+def over(part: Model, one: Histories, asked: Places, places: Places, facts: Facts | None = None) -> Added:
+    """`added` by a part of a model; `places`: the items of the whole in the vocabulary of the part, -1 where missing.
 
     The history is in the order of the whole's row.
     """
@@ -102,7 +145,7 @@ def over(part: Model, whole: pl.Series, one: Histories, asked: Places, places: P
     kept = np.flatnonzero(places[one.rows.indices] >= 0)
     order = kept[np.argsort(places[one.rows.indices[kept]], kind="stable")]  # as the part's row is sorted
     covered = np.flatnonzero(places[asked] >= 0)
-    found = added(part, inner, places[asked[covered]])
+    found = added(part, inner, places[asked[covered]], facts)
     own = np.zeros((one.rows.nnz, len(asked)))
     own[np.ix_(order, covered)] = found.own
     rest = {kind: np.zeros(len(asked)) for kind in found.rest}
@@ -121,18 +164,23 @@ def summed(parts: list[Added]) -> Added:
     return Added(own, rest, all(part.exact for part in parts), " and ".join(dict.fromkeys(part.by for part in parts)))
 
 
+def _row(facts: Facts) -> Numbers:
+    assert facts.scores is not None
+    return np.asarray(facts.scores[0], dtype=np.float64)
+
+
 def _scores(model: Model, one: Histories) -> Numbers:
     return np.asarray(model.scores(one)[0], dtype=np.float64)
 
 
-def _spectral(model: Spectral, one: Histories, own: Places, x: Numbers, asked: Places) -> Numbers:
-    ridge, linear, rows = model.ridge_, model.linear_, one.rows
+def _spectral(model: Spectral, own: Places, x: Numbers, asked: Places, facts: Facts) -> Numbers:
+    ridge, linear = model.ridge_, model.linear_
     inner = (x * ridge.entry[own])[:, None] * np.asarray(ridge.vectors[own], dtype=np.float64) * ridge.gains
     made = inner @ np.asarray(ridge.vectors[asked], dtype=np.float64).T * ridge.exit[asked]
-    made /= float(scales(ridge.scores(rows), rows)[0])
+    made /= float(facts.scales["ridge"][0])
     if model.choice_.weight:
         cells = linear.cells[own][:, asked].toarray().astype(np.float64)
-        scale = model.choice_.weight / float(scales(linear.scores(rows), rows)[0])
+        scale = model.choice_.weight / float(facts.scales["linear"][0])
         made += (x * linear.entry[own])[:, None] * cells * linear.exit[asked] * scale
     return np.asarray(made)
 
@@ -184,20 +232,18 @@ def _hybrid(model: Hybrid, own: Places, x: Numbers, asked: Places) -> Added:
     return Added(users @ towards, {"general": folding[-1] @ towards + factors[asked, -1]}, True, name)
 
 
-def _blend(model: Blend, one: Histories, asked: Places) -> Added:
+def _blend(model: Blend, one: Histories, asked: Places, facts: Facts) -> Added:
     parts = []
     for name, weight in weights_of(model.of).items():
-        part, places = model.parts()[name], model._columns[name]
-        inner = one.over(places, len(part.items))
-        scale = float(top_means(part.scores(inner).copy(), inner.rows.astype(bool))[0])
+        part, scale = model.parts()[name], float(facts.scales[name][0])
         if scale > 0:
-            parts.append(over(part, model.items, one, asked, places).times(weight / scale))
+            parts.append(over(part, one, asked, model._columns[name], facts.parts[name]).times(weight / scale))
     return summed(parts) if parts else Added(np.zeros((one.rows.nnz, len(asked))), {}, True, model.name)
 
 
-def _ranker(model: Ranker, one: Histories, asked: Places) -> Added:
-    found = over(model.base_model, model.items, one, asked, model._columns)
-    score, base = _scores(model, one)[asked], found.total
+def _ranker(model: Ranker, one: Histories, asked: Places, facts: Facts) -> Added:
+    found = over(model.base_model, one, asked, model._columns, facts.parts["base"])
+    score, base = _row(facts)[asked], found.total
     # What the candidate model does not speak for came from the popular list.
     speaks = (base > 0) & (found.own.max(axis=0, initial=0.0) > 0)
     divided = found.times(np.divide(score, base, out=np.zeros_like(score), where=speaks))

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import sparse
 
-from persona_cli.models.base import known
-from persona_cli.models.layered import Layered
+from persona_cli.models.base import Floats, Histories, known
+from persona_cli.models.layered import Layered, Layers
 from persona_cli.models.popular import CELL, Popular
 from persona_cli.models.ranking import Lists, hidden_now, model_scores, spared_now
 from persona_cli.models.registry import Saved
-from persona_cli.models.shares import Added, Numbers, Places, added, over, summed
+from persona_cli.models.shares import Added, Facts, Numbers, Places, added, facts_of, over, summed
 from persona_cli.models.vocabulary import positions
 from persona_cli.models.wishes import Wished
 from persona_cli.profiles.cells import SMALLEST_CELL
@@ -51,6 +50,7 @@ _LAYERS = pl.Struct(
 )
 _ALWAYS = (SEARCH, ANSWERS, PREFERRED)
 Share = dict[str, Any]
+_USERS, _CELLS = 64, 1 << 22
 
 
 class Explained(NamedTuple):
@@ -62,6 +62,18 @@ class Explained(NamedTuple):
     """Scores before rules, entry by entry: they add up to the scores of the model."""
     layers: dict[str, float]
     """Weight of context, cohort and individual; sums to 1."""
+
+
+class _Block(NamedTuple):
+    """What is worked out for consecutive users at once."""
+
+    start: int
+    layers: Layers | None
+    """Of a layered model."""
+    facts: Facts
+    """Of the individual model inside, else of the model."""
+    scores: Floats | None
+    """Of the model (n_users, n_items), where somebody said what moves them."""
 
 
 class Told(NamedTuple):
@@ -119,9 +131,14 @@ class Reasons:
         shares: list[list[Share]] = []
         layers: list[dict[str, Any]] = []
         rules = [] if self.ruling is None else self.by_rule(lists, vocabulary)
+        size = max(1, min(_USERS, _CELLS // max(len(self.items), 1)))
+        block: _Block | None = None
         for number, length in enumerate(lists.lengths):
             user = lists.start + number
-            found = self.explained(user, lists.places[number, :length], lists.scores[number, :length], vocabulary)
+            if number % size == 0:
+                block = self._block(user, min(user + size, lists.start + len(lists.places)))
+            row = slice(0, length)
+            found = self.explained(user, lists.places[number, row], lists.scores[number, row], vocabulary, block)
             for column in range(length):
                 by = _placed(lists, number, column)
                 keys = rules[len(words)] if rules else []
@@ -156,22 +173,29 @@ class Reasons:
                 found.append([_DRAWS] if by == DRAWN else keys)
         return found
 
-    def explained(self, user: int, entries: Places, scores: NDArray[np.float32], vocabulary: pl.Series) -> Explained:
+    def explained(
+        self,
+        user: int,
+        entries: Places,
+        scores: NDArray[np.float32],
+        vocabulary: pl.Series,
+        block: _Block | None = None,
+    ) -> Explained:
         """The parts of the scores of `entries` (positions in `vocabulary`), which were given these `scores`."""
+        block = self._block(user, user + 1) if block is None else block
         one, at = self.histories.block(user, user + 1), slice(user, user + 1)
         places = _moved(entries, vocabulary, self.items)
         covered = np.flatnonzero(places >= 0)
-        hidden, spared = hidden_now(self.hidden, self.wished, at), spared_now(self.wished, at)
         if isinstance(self.model, Layered):
-            made, layers = self._layered(self.model, one, places[covered], hidden, spared)
+            made, layers = self._layered(self.model, one, places[covered], block, user - block.start)
         else:
-            made = added(self.model, one, places[covered])
+            made = added(self.model, one, places[covered], block.facts.of(user - block.start))
             individual = float(known(self.model, one)[0] and not isinstance(self.model, Popular))
             layers = {CONTEXT: 1.0 - individual, COHORT: 0.0, "individual": individual}
         spread = _spread(made, covered, len(entries))
         silent = spread.total == 0
-        if self.wishes is not None and len(entries):
-            spread = self._wished(spread, model_scores(self.model, one, hidden, spared), entries, vocabulary, at)
+        if block.scores is not None and len(entries):
+            spread = self._wished(spread, block.scores[[user - block.start]], entries, vocabulary, at)
         if self.fill is not None and silent.any():  # where the model says nothing, the popular list decides
             filled = np.where(silent, scores.astype(np.float64), 0.0)
             spread = summed([spread.times(np.where(silent, 0.0, 1.0)), _only(spread, {CONTEXT: filled})])
@@ -239,19 +263,34 @@ class Reasons:
         wanted = [pl.col(name) == value for name, value in zip(CELL, cell, strict=True) if value is not None]
         return self._people.filter(*wanted).height
 
+    def _block(self, start: int, stop: int) -> _Block:
+        histories, at = self.histories.block(start, stop), slice(start, stop)
+        hidden, spared = hidden_now(self.hidden, self.wished, at), spared_now(self.wished, at)
+        scores = None
+        if self.wishes is not None:
+            scores = model_scores(self.model, histories, hidden, spared)
+        if not isinstance(self.model, Layered):
+            return _Block(start, None, facts_of(self.model, histories), scores)
+        inside, facts = self.model.individual, Facts({}, None, {})
+        if inside is not None and self.columns is not None:
+            facts = facts_of(inside, histories.over(self.columns, len(inside.items)))
+        return _Block(start, self.model.layers(histories, hidden, spared), facts, scores)
+
     def _layered(
-        self, model: Layered, one: Any, places: Places, hidden: sparse.csr_array, spared: sparse.csr_array | None
+        self, model: Layered, one: Histories, places: Places, block: _Block, row: int
     ) -> tuple[Added, dict[str, float]]:
-        found = model.layers(one, hidden, spared)
+        found = block.layers
+        assert found is not None
         weights = {CONTEXT: found.context, COHORT: found.cohort, "individual": found.individual}
-        layers = {name: float(weight[0]) for name, weight in weights.items()}
+        layers = {name: float(weight[row]) for name, weight in weights.items()}
         rest = {CONTEXT: found.from_context, COHORT: found.from_cohort, DISLIKED: found.disliked}
-        every = {kind: values[0, places].astype(np.float64) for kind, values in rest.items() if values.any()}
+        every = {kind: values[row, places].astype(np.float64) for kind, values in rest.items()}
+        every = {kind: values for kind, values in every.items() if values.any()}
         others = Added(np.zeros((one.rows.nnz, len(places))), every, True, "popular")
-        if model.individual is None or self.columns is None or not found.factor[0]:
+        if model.individual is None or self.columns is None or not found.factor[row]:
             return others, layers
-        own = over(model.individual, model.items, one, places, self.columns).times(float(found.factor[0]))
-        return summed([own, others])._replace(by=own.by), layers
+        own = over(model.individual, one, places, self.columns, block.facts.of(row))
+        return summed([own.times(float(found.factor[row])), others])._replace(by=own.by), layers
 
     def _wished(
         self, made: Added, row: NDArray[np.float32], entries: Places, vocabulary: pl.Series, at: slice
