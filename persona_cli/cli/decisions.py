@@ -19,7 +19,7 @@ from persona_cli.cli.common import (
     render,
     say,
 )
-from persona_cli.errors import MissingInput, UsageError
+from persona_cli.errors import CheckFailed, MissingInput, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     decisions = group(app, "decisions", "What was served to whom, and what became of it.", panel="Serve")
     command(decisions, show)
     command(decisions, join)
+    command(decisions, bubble)
 
 
 def show(
@@ -136,6 +137,47 @@ def join(
         render(_as_read(table) if chosen in ("table", "md") else table, chosen, out)
     if small:
         say(f"{small} of {table.height} groups have no figures: fewer than {SMALLEST_CELL} people are in them")
+
+
+def bubble(
+    surface: Annotated[str | None, typer.Option("--surface", metavar="NAME", help="Of one surface.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    as_of: AsOfOption = None,
+    format: FormatOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Tell whether lists narrow from week to week: the categories in a list, and how many items are shown at all.
+
+    A model that learns from clicks on its own lists may show ever fewer things. Weeks (of Mondays, UTC) are held
+    against the first ones; where the last keeps less than decisions.bubble_kept of entropy (bits, a list) or coverage
+    (different items in equally many entries), exit code 10. People who are held out are not counted, nor those whom
+    analytics do not cover; weeks of fewer than 20 people have no figures.
+
+    Examples:
+    persona decisions bubble
+    persona decisions bubble --surface recommend --since 2026-01-01 --json
+    """
+    from polars import selectors as cs
+
+    from persona_cli.feedback.bubble import bubble as told
+    from persona_cli.profiles.cells import SMALLEST_CELL
+    from persona_cli.workspace.moments import moment_of
+
+    home, chosen = locate_home(), chosen_format(format, as_json)
+    _needed(home)
+    found = told(home, moment_of(since), moment_of(until), moment_of(as_of), surface)
+    rows = found.weeks.with_columns(cs.float().round(4)) if chosen in ("table", "md") else found.weeks
+    render(rows, chosen, out)
+    if few := found.weeks["people"].null_count():
+        say(f"{few} of {found.weeks.height} weeks have no figures: fewer than {SMALLEST_CELL} people are in them")
+    if not found.weeks.height:
+        say("no list was logged for anybody who is not held out")
+    elif not found.narrow and not found.weeks["coverage_kept"].count():
+        say(f"nothing is judged before there are more than {home.settings.whole('decisions.bubble_weeks')} weeks")
+    if found.narrow:
+        raise CheckFailed("; ".join(found.narrow), "docs/rules.md: quotas, new items, exploration")
 
 
 def _as_read(table: pl.DataFrame) -> list[dict[str, Any]]:

@@ -34,4 +34,20 @@ DECISION_SETTINGS: tuple[Setting, ...] = (
         "A click that its user does nothing after for so long, seeing lists aside, is a bounce.",
         0.001,
     ),
+    Setting(
+        "decisions.bubble_weeks",
+        "whole",
+        4,
+        "Weeks from the first on that later ones are held against in `persona decisions bubble`.",
+        1,
+        520,
+    ),
+    Setting(
+        "decisions.bubble_kept",
+        "number",
+        0.9,
+        "Share of the variety and coverage of lists of these weeks that is to be kept, else exit code 10.",
+        0,
+        1,
+    ),
 )
