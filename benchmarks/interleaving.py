@@ -1,7 +1,7 @@
 """Interleaving: users needed beside an A/B test, false preferences, fairness, and lists merged a second.
 
     python benchmarks/interleaving.py size [--seeds 20] [--users 20000]
-    python benchmarks/interleaving.py null [--runs 100000] [--methods team-draft,competitive-pairs]
+    python benchmarks/interleaving.py null [--runs 100000] [--sizes 100,222,336] [--pool 200000]
     python benchmarks/interleaving.py fair
     python benchmarks/interleaving.py speed [--lists 1000000]
 
@@ -14,8 +14,9 @@ size   Users for 80 % power at 5 %, both arms together, in closed form: 2 z^2 (v
        a user for the A/B test, z^2 E[d^2] / E[d]^2 of what the lists of a user say for interleaving; and how often
        runs of that size, on users that no other run has, find a preference, and the right one.
 null   Two rankings that nobody prefers on average, though each person does: every user has one pair of rankings for
-       all lists, which of the two is A by a fair coin. How often 5 % tests find a preference; beside, the test that
-       takes lists of one user for independent.
+       all ten lists, of rankers that err alike, and which of the two is A is a fair coin. 200,000 users are made; a run
+       draws some of them and tosses their coins. How often tests at 5 % find a preference, and how often the test
+       does that takes the lists of one user for independent.
 fair   What somebody who clicks at random prefers on the counter-example to balanced interleaving: exact.
 speed  Lists of 10 merged and credited on one thread, beside a loop over lists in plain Python.
 """
@@ -128,39 +129,36 @@ def size(seeds: int, users: int) -> None:
         )
 
 
-def null(runs: int, methods: list[str]) -> None:
-    users, lists, pool = 100, 4, 20_000
-    at_once = 250
-    for method in methods:
+def null(runs: int, sizes: list[int], pool: int) -> None:
+    lists = SESSIONS
+    print("| method | users a run | false preferences at 5 %, by user | by list |\n|---|---|---|---|")
+    for method in METHODS:
         rng = np.random.default_rng(11)
-        kinds = 300 if method == "optimised" else pool  # one linear program a pair
+        kinds, users = (300, pool // 10) if method == "optimised" else (20_000, pool)  # one linear program a pair
         chances, left, right = sessions(rng, kinds, 0.4, 0.4)
-        started = time.perf_counter()
-        false, naive, done = 0, 0, 0
-        while done < runs:
-            n = at_once * users
-            pair, swapped = rng.integers(0, kinds, n), rng.random(n) < 0.5
-            a = np.where(swapped[:, None], right[pair], left[pair])
-            b = np.where(swapped[:, None], left[pair], right[pair])
-            who = np.repeat(np.arange(n), lists)
-            merged = interleave(a[who], b[who], keys(rng, len(who)), method, SHOWN)
-            model = CascadeModel(chances[pair[who]], STOP, ABANDON)
-            clicks = clicks_on(model, merged.items, keys(rng, len(who)), factors(rng, n)[who])
-            said = outcomes(merged, clicks, method)
-            seen = clicks.any(axis=1).astype(float)
-            shape = (at_once, users, lists)
-            sums = tally_users(said.reshape(shape).sum(axis=2), seen.reshape(shape).sum(axis=2))
-            false += int((p_values(sums) < 0.05).sum())
-            each = tally_users(said.reshape(at_once, -1), seen.reshape(at_once, -1))
-            naive += int((p_values(each) < 0.05).sum())
-            done += at_once
-        rate, beside = false / done, naive / done
-        error = np.sqrt(rate * (1 - rate) / done)
-        print(
-            f"| {method} | {done:,} | **{100 * rate:.2f}** ± {100 * error:.2f} | {100 * beside:.2f} "
-            f"| {time.perf_counter() - started:.0f} s |",
-            flush=True,
-        )
+        said, seen, squares = [], [], []
+        for _ in range(0, users, 10_000):
+            pair = np.repeat(rng.integers(0, kinds, 10_000), lists)
+            model = CascadeModel(chances[pair], STOP, ABANDON)
+            factor = np.repeat(factors(rng, 10_000), lists)
+            chance = keys(rng, len(pair))
+            merged, clicks = interleaved_trial(model, left[pair], right[pair], chance, method, SHOWN, factor)
+            outcome = outcomes(merged, clicks, method).reshape(-1, lists)
+            said.append(outcome.sum(axis=1))
+            squares.append((outcome**2).sum(axis=1))
+            seen.append(clicks.any(axis=1).reshape(-1, lists).sum(axis=1))
+        of_user, of_list, clicked = np.concatenate(said), np.concatenate(squares), np.concatenate(seen).astype(float)
+        for size in sizes:
+            false, naive = 0, 0
+            for _ in range(0, runs, 1000):
+                who = rng.integers(0, len(of_user), (1000, size))
+                side = rng.integers(0, 2, who.shape) * 2 - 1
+                sums = tally_users(of_user[who] * side, clicked[who])
+                false += int((p_values(sums) < 0.05).sum())
+                naive += int((p_values(sums._replace(outcome2=of_list[who].sum(axis=1))) < 0.05).sum())
+            rate, beside = false / runs, naive / runs
+            error = np.sqrt(rate * (1 - rate) / runs)
+            print(f"| {method} | {size} | **{100 * rate:.2f}** ± {100 * error:.2f} | {100 * beside:.1f} |", flush=True)
 
 
 def fair() -> None:
@@ -230,7 +228,8 @@ def main() -> None:
     sizes.add_argument("--users", type=int, default=20_000)
     nulls = commands.add_parser("null")
     nulls.add_argument("--runs", type=int, default=100_000)
-    nulls.add_argument("--methods", default="team-draft,competitive-pairs")
+    nulls.add_argument("--sizes", default="100,222,336", help="users a run")
+    nulls.add_argument("--pool", type=int, default=200_000, help="users made")
     commands.add_parser("fair")
     speeds = commands.add_parser("speed")
     speeds.add_argument("--lists", type=int, default=1_000_000)
@@ -238,7 +237,7 @@ def main() -> None:
     if asked.command == "size":
         size(asked.seeds, asked.users)
     elif asked.command == "null":
-        null(asked.runs, asked.methods.split(","))
+        null(asked.runs, [int(size) for size in asked.sizes.split(",")], asked.pool)
     elif asked.command == "fair":
         fair()
     else:

@@ -172,30 +172,45 @@ def sampled(a: Ints, b: Ints, tossed: Flags, chances: Floats, want: Ints) -> tup
     deep = max(len(a), len(b))
     common = np.minimum((a >= 0).sum(axis=0), (b >= 0).sum(axis=0))
     rows = np.arange(n)
-    rankings = [np.concatenate((own, np.full((deep - len(own), n), PADDING))) for own in (a, b)]
+    rankings = [np.concatenate((own, np.full((deep - len(own), n), PADDING, own.dtype))) for own in (a, b)]
+    listed = [own.ravel() for own in rankings]
     softmax = np.arange(1, deep + 1, dtype=np.float64)[:, None] ** -SHARPNESS
     left = [np.concatenate((np.where(own >= 0, softmax, 0.0), np.zeros((2, n)))) for own in rankings]
+    flat = [weights.reshape(-1) for weights in left]
     beside = places(rankings[0], rankings[1]), places(rankings[1], rankings[0])
-    items = np.full((width, n), PADDING, dtype=np.int64)
+    elsewhere = [(there.astype(np.int64) * n + rows).ravel() for there in beside]
+    kind = beside[0].dtype
+    chosen = np.empty((deep, n), dtype=np.int64)
+    summed = chosen.view(np.float64)
+    items = np.full((width, n), PADDING, dtype=a.dtype)
     teams = np.full((width, n), NOBODY, dtype=np.int8)
     credit = np.zeros((width, n))
     for step in range(width):
-        sums = [np.cumsum(weights[:deep], axis=0) for weights in left]
-        total_a, total_b = sums[TEAM_A][-1], sums[TEAM_B][-1]
+        of_a, of_b = left[TEAM_A][:deep], left[TEAM_B][:deep]
+        total_a, total_b = of_a.sum(axis=0), of_b.sum(axis=0)
         by_a = (tossed[step] & (total_a > 0)) | (total_b <= 0)
-        total = np.where(by_a, total_a, total_b)
-        shown = (step < want) & (total > 0)
-        drawn = np.minimum(chances[step] * total, np.nextafter(total, 0.0))
-        place = np.minimum((np.where(by_a, sums[TEAM_A], sums[TEAM_B]) <= drawn).sum(axis=0), deep - 1)
-        at_a = np.where(by_a, place, beside[TEAM_B][place, rows])
-        at_b = np.where(by_a, beside[TEAM_A][place, rows], place)
-        fair = shown & (step < common)
-        chance_a = left[TEAM_A][at_a, rows] / np.where(fair, total_a, 1.0)
-        chance_b = left[TEAM_B][at_b, rows] / np.where(fair, total_b, 1.0)
-        best = np.where(by_a, rankings[TEAM_A][place, rows], rankings[TEAM_B][place, rows])
-        items[step] = np.where(shown, best, PADDING)
-        teams[step] = np.where(fair, np.where(by_a, TEAM_A, TEAM_B), NOBODY)
-        credit[step] = np.where(fair, chance_a - chance_b, 0.0) / np.where(fair, chance_a + chance_b, 1.0)
-        left[TEAM_A][at_a, rows] = 0.0
-        left[TEAM_B][at_b, rows] = 0.0
+        mask = -by_a.astype(np.int64)
+        np.bitwise_xor(of_a.view(np.int64), of_b.view(np.int64), out=chosen)
+        np.bitwise_and(chosen, mask, out=chosen)
+        np.bitwise_xor(chosen, of_b.view(np.int64), out=chosen)  # the weights of the ranking whose turn it is
+        for rank in range(1, deep):  # several times as fast as np.cumsum down columns
+            summed[rank] += summed[rank - 1]
+        drawn = np.minimum(chances[step] * summed[-1], np.nextafter(summed[-1], 0.0))
+        place = np.minimum((summed <= drawn).sum(axis=0, dtype=kind), deep - 1).astype(np.int64) * n + rows
+        across_b, across_a = elsewhere[TEAM_A].take(place), elsewhere[TEAM_B].take(place)
+        at_a, at_b = across_a ^ ((across_a ^ place) & mask), place ^ ((place ^ across_b) & mask)
+        fair = step < common
+        chance_a = flat[TEAM_A].take(at_a) / np.where(total_a > 0, total_a, 1.0)
+        chance_b = flat[TEAM_B].take(at_b) / np.where(total_b > 0, total_b, 1.0)
+        best_a, best_b = listed[TEAM_A].take(place), listed[TEAM_B].take(place)
+        items[step] = best_b ^ ((best_a ^ best_b) & mask.astype(best_a.dtype))
+        teams[step] = (2 - by_a.view(np.int8)) * fair.view(np.int8) - 1
+        both = chance_a + chance_b
+        credit[step] = (chance_a - chance_b) / np.where(both > 0, both, 1.0) * fair
+        items[step, (step >= want) | (summed[-1] <= 0)] = PADDING
+        flat[TEAM_A][at_a] = 0.0
+        flat[TEAM_B][at_b] = 0.0
+    hidden = np.arange(width)[:, None] >= want
+    teams[hidden] = NOBODY
+    credit[hidden] = 0.0
     return items, teams, credit
