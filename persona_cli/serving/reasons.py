@@ -118,7 +118,7 @@ class Reasons:
         self.vocabulary: pl.Series | None = None
         inside = self.model.individual if isinstance(self.model, Layered) else None
         self.columns = None if inside is None else positions(self.items, inside.items)
-        self.names = names(home, self.items)
+        self.ids, self.names = self.items.to_list(), names(home, self.items)
         self.unnamed = self.items.is_in(sensitive_items(home).implode()).to_numpy()
         self.ruling = ruling
         self._ruler: tuple[pl.Series, Ruler] | None = None
@@ -211,8 +211,7 @@ class Reasons:
         order = np.argsort(-np.abs(own), kind="stable")
         order = order[own[order] != 0]
         told = order[~self.unnamed[found.own[order]]][:MOST_SHARES]
-        ids = self.items.gather(found.own[told]).to_list()
-        made = [_share(HISTORY, item, own[row]) for item, row in zip(ids, told, strict=True)]
+        made = [_share(HISTORY, self.ids[found.own[row]], own[row]) for row in told]
         if len(order) > len(told):
             made.append(_share(HISTORY, None, own.sum() - own[told].sum()))
         rest = {kind: float(values[column]) / total for kind, values in found.parts.rest.items()}
