@@ -20,7 +20,7 @@ from persona_cli.cli.common import (
     say,
     warn,
 )
-from persona_cli.errors import UsageError
+from persona_cli.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
     from persona_cli.feedback.deciding import Decided
@@ -50,6 +50,15 @@ def decide(
     as_of: AsOfOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and keep nothing of it.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Add the reasons of every decision.")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Of a plan surface: test whether its advice is fair, and write a report.")
+    ] = False,
+    attributes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --audit: user_id and attributes that only the audit sees (CSV, Parquet)."
+        ),
+    ] = None,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
     out: OutOption = None,
@@ -67,6 +76,7 @@ def decide(
     persona decide home > decisions.jsonl
     persona decide navigation --user u42 --context network=slow --context device=mobile --dry-run
     persona decide help --segment keen --explain --out help.jsonl
+    persona decide plans --audit --attributes people.csv
     """
     from persona_cli.events.lists import read_ids
     from persona_cli.feedback.deciding import decide as made
@@ -79,6 +89,15 @@ def decide(
         raise UsageError("--users names a file and --user single users; give one of them")
     if wait and dry_run:
         raise UsageError("--wait waits for others that write, and nothing is written with --dry-run")
+    if audit or attributes is not None:
+        if not audit:
+            raise UsageError("--attributes are what an audit looks at; give --audit too")
+        if users or user or segment or context or as_of or dry_run or explain or wait:
+            raise UsageError(
+                "--audit looks at the advice of now for everybody; it goes with --attributes, --json and --out"
+            )
+        _audit(surface, attributes, as_json, out)
+        return
     home = locate_home()
     moment = None if as_of is None else parse_moment(as_of)
     with recording(home, invocation.words, ids=user or ()) as run:
@@ -106,6 +125,28 @@ def decide(
         if out is not None and out.is_file():
             run.outputs[out.name] = file_digest(out)
     _tell(done, surface, "" if out is None else f" in {out}", kept=not dry_run and moment is None)
+
+
+def _audit(name: str, attributes: Path | None, as_json: bool, out: Path | None) -> None:
+    from datetime import UTC, datetime
+
+    from persona_cli.cli.output import emit_json, render_parts
+    from persona_cli.serving.surfaces import surface_of
+    from persona_cli.serving.surfaces.plan_audit import audit_surface, parts, read_attributes, write
+    from persona_cli.workspace.runs import recording
+
+    home = locate_home()
+    with recording(home, invocation.words) as run:
+        told = None if attributes is None else read_attributes(attributes)
+        found = audit_surface(home, surface_of(home, name), at=datetime.now(UTC), attributes=told)
+        folder = write(home, found, run.id)
+        if as_json:
+            emit_json(found, out)
+        else:
+            render_parts([part for _, part in parts(found)[:-1]], out)
+        say(f"report: {folder}")
+        if found["findings"]:
+            raise CheckFailed(f"the advice of {name} is not fair: {'; '.join(found['findings'])}", f"see {folder}")
 
 
 def _tell(done: Decided, surface: str, where: str, kept: bool) -> None:

@@ -120,9 +120,9 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
     ahead = forecast(use)
     everyone = advice_on(surface, use, ahead)
     _some_fit(home, surface, use, everyone)
-    row, whole = _places(visitors, units, use)
+    row, whole = places(visitors, units, use)
     stranger = row < 0
-    advice = _taken(everyone, row)
+    advice = taken(everyone, row)
     options, rows = surface.options, visitors.rows
     told = rows["plan"]
     current = positions(told, pl.Series(advice.plans))
@@ -156,7 +156,7 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
     return found.with_columns(reasons=_reasons(surface, use, ahead, row, plan, asked)) if explain else found
 
 
-def _places(visitors: Visitors, units: pl.DataFrame, use: Use) -> tuple[Places, Flags]:
+def places(visitors: Visitors, units: pl.DataFrame, use: Use) -> tuple[Places, Flags]:
     """The unit of each visitor (n,; -1: nothing is known of its use), and whether all its members may be read (n,)."""
     rows = visitors.rows.select(pl.col("person").alias("user_id"))
     of = rows.join(units, on="user_id", how="left", maintain_order="left")
@@ -164,7 +164,7 @@ def _places(visitors: Visitors, units: pl.DataFrame, use: Use) -> tuple[Places, 
     return positions(unit, use.units), of["whole"].fill_null(True).to_numpy()
 
 
-def _taken(advice: Advice, row: Places) -> Advice:
+def taken(advice: Advice, row: Places) -> Advice:
     """The advice of these units; of -1 nothing is known."""
     there = row >= 0
     at = np.maximum(row, 0)
