@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.experiments.interleaving import METHODS, Merged, interleave, outcomes
-from persona_cli.experiments.merging import NOBODY, PADDING, TEAM_A, TEAM_B, Clicks, Floats, Ints, Keys, mixed
+from persona_cli.experiments.merging import NOBODY, PADDING, TEAM_A, TEAM_B, Clicks, Floats, Ints, Keys, Teams, mixed
+from persona_cli.experiments.multileaving import contests
 from persona_cli.experiments.sequential import FIRST_LOOK, open_ended_times
 
 TEAM_NAMES = {TEAM_A: "a", TEAM_B: "b"}
@@ -162,6 +163,32 @@ def measured(
         stop=bool(early[0] > 0 or late[0] < 0),
         confidence=confidence,
     )
+
+
+class Standings(NamedTuple):
+    """More than two rankings against each other, arrays (rankers, rankers): above 0 where the row's is preferred."""
+
+    preference: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+    """Two-sided, of each pair by itself; 1 on the diagonal. Correct them for their number where one decides by them."""
+
+
+def measured_many(
+    items: Ints, teams: Teams, clicks: Clicks, users: Ints, rankers: int, confidence: float = 0.95
+) -> Standings:
+    """Who beats whom in multileaved lists (n, length) of numbered users (n,), pair by pair as two would be compared."""
+    from scipy.special import ndtri
+
+    beaten = contests(items, teams, clicks, rankers).reshape(len(items), -1).T  # (rankers^2, n)
+    clicked: NDArray[np.bool_] = np.any((clicks > 0) & (items >= 0), axis=1)
+    pairs, count = len(beaten), int(users.max(initial=-1)) + 1
+    group = np.repeat(np.arange(pairs), len(items))
+    sums = tally(beaten.ravel(), np.tile(clicked, pairs), group, pairs, np.tile(users, pairs), count)
+    point = sums.outcome / np.maximum(sums.lists, 1) / 2
+    found = (point, *interval(sums, float(ndtri(0.5 + confidence / 2)) ** 2), p_values(sums))
+    return Standings(*(part.reshape(rankers, rankers) for part in found))
 
 
 def list_keys(salt: str, users: pl.Series, lists: pl.Series | None = None) -> Keys:

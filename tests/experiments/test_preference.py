@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from persona_cli.errors import BadData, UsageError
-from persona_cli.experiments.clicks import CascadeModel, interleaved_trial
+from persona_cli.experiments.clicks import CascadeModel, clicks_on, interleaved_trial
 from persona_cli.experiments.interleaving import METHODS
 from persona_cli.experiments.merging import mixed
+from persona_cli.experiments.multileaving import multileave
 from persona_cli.experiments.preference import (
     Tally,
     always_valid,
@@ -21,6 +22,7 @@ from persona_cli.experiments.preference import (
     list_keys,
     measure_preferences,
     measured,
+    measured_many,
     p_values,
     tally,
     tally_users,
@@ -148,6 +150,22 @@ def test_the_better_ranking_is_found(method: str) -> None:
     assert found.low > 0 and found.p < 0.01 and found.wins_a > found.wins_b
     turned, clicks = interleaved_trial(model, b, a, keys, method)
     assert measured(turned, clicks, np.repeat(np.arange(users), each), method).high < 0
+
+
+def test_rankings_stand_as_their_quality_does() -> None:
+    """Three rankings multileaved: the best first, items the other way round, something between."""
+    users, each = 200, 3
+    n = users * each
+    sides = np.array([np.arange(8), np.arange(8)[::-1], [0, 1, 2, 7, 6, 5, 3, 4]])
+    items, teams = multileave(np.tile(sides, (n, 1, 1)), mixed(np.arange(n, dtype=np.uint64)))
+    model = CascadeModel(np.linspace(0.5, 0.02, 8), 0.7, 0.15)
+    clicks = clicks_on(model, items, mixed(np.arange(n, dtype=np.uint64) + np.uint64(10**9)))
+    found = measured_many(items, teams, clicks, np.repeat(np.arange(users), each), 3)
+    assert found.preference[0, 1] > found.preference[2, 1] > 0
+    assert found.low[0, 1] > 0 and found.p[0, 1] < 1e-6
+    np.testing.assert_allclose(found.preference, -found.preference.T)
+    np.testing.assert_array_equal(np.diag(found.p), 1)
+    np.testing.assert_allclose(found.low, -found.high.T)
 
 
 A = lists(u1=["x", "y", "z"], u2=["x", "x", None, "y"], u3=["p"], u5=["q", "r"])
