@@ -18,9 +18,11 @@ from shop import add, add_items
 
 from persona_cli.consent.receipts import record
 from persona_cli.errors import BadSettings
+from persona_cli.feedback.deciding import decide
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.surfaces import message_learning as learning
 from persona_cli.serving.surfaces import message_timing as timing
+from persona_cli.workspace import runs
 from persona_cli.workspace.home import SETTINGS_FILE, Home, open_home
 from persona_cli.workspace.message_declarations import CHANNELS, MESSAGE
 
@@ -386,6 +388,23 @@ def test_a_digest_holds_what_would_be_recommended_but_nothing_sensitive(tmp_path
     lines = decided(home, "mail", [ann, bob])
     assert (lines[ann]["choice"]["items"], lines[ann]["rules"]) == (["b", "c"], ["sensitive"])
     assert lines[bob]["choice"]["items"] is None
+
+
+def test_caps_are_on_a_person_whatever_the_surface_and_the_id(tmp_path: Path) -> None:
+    home = mailing(tmp_path / "w", 'per_week = 1\n[surface.other]\nkind = "message"\nper_week = 1\n')
+    ann = people(home)[0]
+    linked = {"event_type": "identify", "user_id": ann, "anon_id": "device-7", "timestamp": NOW - 9 * DAY}
+    home = filled(home, [linked])
+    asked = pl.Series("user_id", [ann, "device-7"])
+
+    def run(surface: str) -> list[bool]:
+        with runs.recording(home, ["decide", surface]) as one:
+            rows = decide(home, surface, one, users=asked).rows
+        return rows["choice"].struct.field("send").to_list()
+
+    assert sum(run("mail")) == 1
+    assert sum(run("mail")) == 0  # what was decided before is the message of the week
+    assert sum(run("other")) == 0
 
 
 def test_the_same_twice_and_the_order_and_number_of_users_change_nothing(crowd: tuple[Home, list[str]]) -> None:

@@ -185,7 +185,10 @@ def _chosen(
     before, lately = (ripe.filter(pl.Series(flags, dtype=pl.Boolean)) for flags in (~fresh, fresh))
     is_quiet = timing.quiet(spots.hour, options["quiet_hours"])
     weekly = np.full(n, options["per_week"], dtype=np.int64)
-    daily = np.full(n, options["per_day"], dtype=np.int64)
+    # Who is asked for under several ids is one person: the first of them may get a message.
+    person = visitors.rows["person"]
+    again = (person.is_not_null() & ~person.is_first_distinct()).to_numpy()
+    daily = np.where(again, 0, options["per_day"]).astype(np.int64)
     cost = options["unsubscribe_cost"] * rates.unsubscribe
     parts = []
     for start in range(0, n, _BLOCK):

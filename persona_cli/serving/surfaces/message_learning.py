@@ -24,6 +24,7 @@ from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY, HOUR, Codes, local_time, zone_of
 from persona_cli.profiles.features import Floats
+from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.permitted import PERSONALIZATION, person_events
 from persona_cli.profiles.read import profiles
 from persona_cli.serving.surfaces.use import cohorts
@@ -101,8 +102,8 @@ def heard(home: Home, options: dict[str, Any], visitors: Visitors) -> Heard:
     events = events.filter(pl.col("channel") >= 0)
     key = ["user_id", "channel"]
     sent = events.filter(pl.col("event_type").is_in(list(options["sent"])))
-    sent = sent.sort(*key, "at", "moment").with_row_index("message")
-    opened = events.filter(pl.col("event_type").is_in(list(options["opened"]))).sort(*key, "at")
+    sent = sent.sort(*key, "at", "hour", "moment").with_row_index("message")
+    opened = events.filter(pl.col("event_type").is_in(list(options["opened"]))).sort(*key, "at", "hour", "moment")
     matched = opened.join_asof(
         sent.select(*key, "at", "message").sort("at"),
         on="at",
@@ -144,7 +145,10 @@ def _events(home: Home, options: dict[str, Any], visitors: Visitors, until: int)
     )
     # Whoever sends seldom knows where the reader is: the profile does.
     columns = ("user_id", "items", "tz", "country")
-    known = profiles(home, False, visitors.as_of, None, columns, purpose=PERSONALIZATION).collect()
+    if visitors.as_of is None:
+        known = profile_rows(home, columns, purpose=PERSONALIZATION)
+    else:
+        known = profiles(home, False, visitors.as_of, None, columns, purpose=PERSONALIZATION).collect()
     theirs = events.join(known.select("user_id", "tz", "country"), on="user_id", how="left", maintain_order="left")
     where = theirs.select(pl.coalesce("tz", "tz_right").alias("tz"), pl.coalesce("country", "country_right"))
     zone = zones(where, home.settings.text("ingest.assume_tz"))
