@@ -139,8 +139,8 @@ SURFACE_SETTINGS: tuple[Setting, ...] = (
         {},
         "What `persona decide NAME` decides, a section [surface.NAME] each, with kind = one of\n"
         "content (lists of the model), ui (order, density, panels, theme), feature (what of the product is shown),\n"
-        "message (whether, by which channel and when) or survey (the next question of [survey]); docs/surfaces.md\n"
-        "names the keys of each. For example:\n"
+        "message (whether, by which channel and when), plan (which plan of the price list holds the use) or survey\n"
+        "(the next question of [survey]); docs/surfaces.md and docs/plans.md name the keys of each. For example:\n"
         '[surface.navigation] kind = "ui", entries = ["home", "reports"], panels = ["filters"]',
         check=_surfaces,
     ),
