@@ -67,7 +67,8 @@ def decide(
 
     JSON lines: decision_id, user_id, surface, what was chosen (items, config or choice), policy, propensity, stage and
     the rules that bound it. What is chosen depends on the kind of surface: a list of items (content), order, density,
-    panels and theme (ui), what of the product is shown (feature), the next question (survey): docs/surfaces.md.
+    panels and theme (ui), what of the product is shown (feature), whether and when a message goes out (message), the
+    plan that holds the use (plan), the next question (survey): docs/surfaces.md, docs/plans.md.
     Decisions are kept (persona decisions), but not with --dry-run or --as-of, nor of people whom analytics do not
     cover; send the decision_id back in the events that answer to it. Who is held out, and whom personalization does
     not cover, gets what the surface has for everybody.

@@ -144,6 +144,20 @@ def test_the_use_of_an_account_is_that_of_all_its_people(home: Home) -> None:
     assert choices(lines) == dict.fromkeys((ann, bob, eve), "team")  # 170 calls and the editor
 
 
+def test_nothing_is_advised_where_part_of_the_use_may_not_be_read(home: Home) -> None:
+    from persona_cli.consent.receipts import record
+
+    (ann, bob, *_), _ = sides(home)
+    home = filled(home, {ann: {"api_call": [9, 9, 9]}, bob: {"api_call": [800, 800, 800]}})
+    say(home, "users", [{"user_id": user, "account_id": "acme"} for user in (ann, bob)])
+    say(home, "accounts", [{"account_id": "acme", "plan": "team"}])
+    record(home, [bob], ["personalization"], "withdrawn", at=NOW, source="test")
+    lines = decided(home, "plans", [ann, bob])
+    assert (lines[ann]["choice"]["plan"], lines[ann]["policy"]) == ("team", "current")  # not the cheaper one
+    assert lines[ann]["rules"] == ["use_not_whole"]
+    assert (lines[bob]["choice"]["plan"], lines[bob]["policy"], lines[bob]["consent"]) == (None, "default", False)
+
+
 def test_size_counts_against_its_limit_and_roles_say_who_is_told(tmp_path: Path) -> None:
     text = (
         '[surface.plans]\nkind = "plan"\nroles = ["admin"]\nuses.seats = { count = "size" }\n'
