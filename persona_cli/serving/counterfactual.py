@@ -25,6 +25,9 @@ from persona_cli.serving.rule_items import sensitive_items
 from persona_cli.serving.trials import Set, Trials, smallest_set
 from persona_cli.workspace.home import Home
 
+_TOLD = 3  # of what would come in, in words
+_MOST = 0.5  # of a score
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -182,12 +185,17 @@ def _needed(
     unnamed = len(chosen) - len(named)
     needs = [_called(one, called) for one in named] + [f"{unnamed} more that may not be named"] * bool(unnamed)
     then = "it leaves the list" if rank is None else f"it leaves the list, at rank {rank} of all that may be shown"
-    came = ", ".join(_called(one, called) for one in instead)
+    came = ", ".join(_called(one, called) for one in instead[:_TOLD])
+    came += f" and {len(instead) - _TOLD} more" * (len(instead) > _TOLD)
     text.append(f"without {_and(needs)} in the history {then}" + (f"; {came} would come in" * bool(came)))
     text.append(
         "no smaller part of the history does that" if found.smallest
         else "none of these can be spared; not every smaller part of the history was tried"
     )  # fmt: skip
+    other = [one for one in told.shares if one["kind"] != HISTORY and one["share"] > _MOST]
+    if other:
+        source = reasons.source(0, other[0]["kind"])
+        text.append(f"most of its score ({other[0]['share']:.0%}) has another source than the history: {source}")
     if not everything:
         text.append(f"somebody without any history would have it as well: {reasons.popular(0)}")
     return replace(

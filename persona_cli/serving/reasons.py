@@ -237,6 +237,10 @@ class Reasons:
             words = [said[0][0]]
         return words if found.parts.exact else [*words, f"as seen by {found.parts.by}"]
 
+    def source(self, user: int, kind: str) -> str:
+        """What a part of a score that is no item's is in words."""
+        return _WORDS.get(kind) or self.popular(user)
+
     def popular(self, user: int) -> str:
         """Where it is popular: the group whose list is served, if it is of 20 people or more."""
         cell = self.context.row(user)

@@ -301,3 +301,34 @@ def test_the_command_and_the_api_say_the_same(home: Home, capsys: pytest.Capture
     assert [line.lower() for line in lines] == [f"{text}.".lower() for text in found.text]
     for path in Path(home.root).rglob("runs/*/*.json"):
         assert user(4) not in path.read_text()
+
+
+def test_searches_blocks_and_orders_of_events_take_part(home: Home) -> None:
+    """Virtual users have them like the user: nothing dropped is the user's own list, bit for bit."""
+    at = START + timedelta(weeks=14)
+    add_items(
+        home,
+        [
+            {"item_id": f"{k}{n:02d}", "category": f"c{n // 4}", "title": f"{k} {n % 5}"}
+            for k in "ab"
+            for n in range(20)
+        ],
+    )
+    add(
+        home,
+        [
+            {"user_id": user(4), "timestamp": at, "event_type": "show_less", "item_id": "a14"},
+            {"user_id": user(4), "timestamp": at, "event_type": "search", "query": "b 3 zebra"},
+            {"user_id": "new", "timestamp": at, "event_type": "search", "query": "b 3 zebra"},
+        ],
+    )
+    train(home, ["content", "ranker"])
+    for model in ("layered", "ranker", "content"):
+        trials = Trials(home, user(4), 40, model, None, None, True)
+        _, (real,) = trials.ranked(trials.asked, 40, None)
+        _, (same,) = trials.ranked(trials.virtual([np.zeros(0, dtype=np.int64)]), 40, None)
+        np.testing.assert_array_equal(real.places, same.places)
+        np.testing.assert_array_equal(real.scores, same.scores)
+    told = explained(home, "new", listed(home, "new", model="content")[0], model="content")
+    assert told.why == "search" and told.text[-1].endswith("matches a recent search")
+    assert "zebra" not in json.dumps(told.to_dict())
