@@ -191,9 +191,8 @@ def _choices(
 ) -> pl.Series:
     """The choice of each visitor (n,)."""
     given, least = surface.options["plans"], surface.options["min_confidence"]
-    pairs = {
-        (int(a), int(b)): _change(surface, advice.plans, int(a), int(b)) for a, b in zip(plan, current, strict=True)
-    }
+    changes = set(zip(plan.tolist(), current.tolist(), strict=True))
+    pairs = {change: _change(surface, advice.plans, *change) for change in changes}
     sure = advice.certainty >= least
     fits = chosen_names(sure & asked[:, None] & advice.known[:, None], advice.plans).to_list()
     found = []
