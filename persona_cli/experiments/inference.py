@@ -204,7 +204,7 @@ def proportion(
     if interval not in INTERVALS:
         raise UsageError(f"no interval {interval!r} for proportions{nearest(interval, INTERVALS)}")
     n0, n1 = control.n, treatment.n
-    p0, p1 = control.mean[..., 0], treatment.mean[..., 0]
+    p0, p1 = linear(control, control, "mean")[0], linear(treatment, treatment, "mean")[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         arms = Arms(p0, p1, p0 * (1 - p0) / n0, p1 * (1 - p1) / n1, np.zeros_like(p0), np.full_like(p0, np.inf), n0, n1)
         found = compare(arms, alpha, relative)
@@ -224,19 +224,20 @@ def wilson(share: ArrayLike, n: ArrayLike, alpha: float = 0.05) -> tuple[Floats,
     """The interval of a share (Wilson 1927)."""
     p, units = np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64)
     z2 = float(special.ndtri(1 - alpha / 2)) ** 2
-    middle = (p + z2 / (2 * units)) / (1 + z2 / units)
-    half = np.sqrt(z2 * (p * (1 - p) / units + z2 / (4 * units**2))) / (1 + z2 / units)
+    middle = (p * units + z2 / 2) / (units + z2)
+    half = np.sqrt(z2 * (p * (1 - p) * units + z2 / 4)) / (units + z2)
     return middle - half, middle + half
 
 
 def linear(m: Moments, at: Moments, kind: str) -> tuple[Floats, Floats]:
     """The value of a metric over columns (...) and its gradient (..., k), taken at the means of `at`."""
+    there = np.where(m.n > 0, 1.0, np.nan)
     if kind == "mean":
-        return m.mean[..., 0], np.ones_like(at.mean[..., :1])
+        return m.mean[..., 0] * there, np.ones_like(at.mean[..., :1])
     if kind != "ratio":
         raise UsageError(f"no metric of kind {kind!r}{nearest(kind, ('mean', 'ratio'))}")
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = m.mean[..., 0] / m.mean[..., 1]
+        value = m.mean[..., 0] / m.mean[..., 1] * there
         top, bottom = at.mean[..., 0], at.mean[..., 1]
         return value, np.stack([1 / bottom, -top / bottom**2], axis=-1)
 
@@ -269,7 +270,9 @@ def _arms(control: Moments, treatment: Moments, kind: str, adjusted: bool = Fals
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = quadratic(slope, both.cross[..., k:, k:], slope)
         theta = np.where(spread > 0, quadratic(gradient, both.cross[..., :k, k:], slope) / spread, 0.0)
-        w0, w1 = control.n / both.n, treatment.n / both.n
+        # a ratio of all is the mean of the arms' ratios by their denominators
+        below = [arm.n * (arm.mean[..., k + 1] if kind == "ratio" else 1.0) for arm in (control, treatment)]
+        w0, w1 = below[0] / (below[0] + below[1]), below[1] / (below[0] + below[1])
     gap = pasts[1] - pasts[0]
     # treatment = y1 - theta w0 (x1 - x0), control = y0 + theta w1 (x1 - x0): both at the mean past of all
     a, b = theta * w0, theta * w1

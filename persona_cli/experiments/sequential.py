@@ -64,14 +64,15 @@ def open_ended(difference: ArrayLike, se: ArrayLike, n: ArrayLike, planned: floa
 
 def crossing(boundary: ArrayLike) -> Floats:
     """P(sup |B(t)| > c for t in [0, 1]) of Brownian motion, by reflection: each side's images in turn."""
-    c = np.asarray(boundary, dtype=np.float64)[..., None]
-    k = np.arange(60)
+    c = np.asarray(boundary, dtype=np.float64)
     safe = np.where(c > 0, c, 1.0)
-    # P(sup |B| <= c) = 4/pi sum (-1)^k/(2k+1) exp(-(2k+1)^2 pi^2 / 8c^2); by images it converges for large c
-    few = 4 / np.pi * ((-1.0) ** k / (2 * k + 1) * np.exp(-(((2 * k + 1) * np.pi / safe) ** 2) / 8)).sum(axis=-1)
-    images = 4 * ((-1.0) ** k * special.ndtr(-(2 * k + 1) * safe)).sum(axis=-1)
-    flat = c[..., 0]
-    return np.where(flat <= 0, 1.0, np.where(flat < 1, 1 - few, images))
+    inside, images = np.zeros_like(safe), np.zeros_like(safe)
+    # P(sup |B| <= c) = 4/pi sum (-1)^k/(2k+1) exp(-(2k+1)^2 pi^2 / 8c^2), fast for small c; by images for large c
+    for k in range(5):
+        odd, sign = 2 * k + 1, (-1) ** k
+        inside += 4 / np.pi * sign / odd * np.exp(-((odd * np.pi / safe) ** 2) / 8)
+        images += 4 * sign * special.ndtr(-odd * safe)
+    return np.where(np.isnan(c), np.nan, np.where(c <= 0, 1.0, np.where(c < 1, 1 - inside, images)))
 
 
 def horizon_constant(alpha: float = 0.05) -> float:
@@ -94,7 +95,7 @@ def spent(fractions: ArrayLike, alpha: float = 0.05, spending: str = "obrien-fle
     """The share of alpha spent by each fraction of the information (Lan and DeMets 1983), two-sided."""
     t = np.minimum(np.asarray(fractions, dtype=np.float64), 1.0)
     if spending == "obrien-fleming":
-        return np.asarray(2 * special.ndtr(-special.ndtri(1 - alpha / 2) / np.sqrt(t)))
+        return np.asarray(4 * special.ndtr(-special.ndtri(1 - alpha / 4) / np.sqrt(t)))  # alpha / 2 on each side
     if spending == "pocock":
         return np.asarray(alpha * np.log1p((np.e - 1) * t))
     if spending == "linear":
@@ -130,7 +131,7 @@ def _step(state: _State | None, bound: float, fraction: float, drift: float) -> 
     centre = before.nodes + drift * step
     out = before.mass @ (special.ndtr((-edge - centre) / root) + special.ndtr((centre - edge) / root))
     # nodes as dense as the next step may need: a Gaussian of width root is smooth between them
-    nodes, weights = _quadrature(int(np.clip(np.ceil(24 * edge / root / 96), 1, 12)) * 96)
+    nodes, weights = _quadrature(int(np.clip(np.ceil(8 * edge / root / 64), 1, 16)) * 64)
     nodes, weights = nodes * edge, weights * edge
     density = (
         np.exp(-(((nodes[:, None] - centre[None, :]) / root) ** 2) / 2) / (root * np.sqrt(2 * np.pi)) @ before.mass
@@ -148,8 +149,15 @@ def _quadrature(size: int) -> tuple[Floats, Floats]:
 def _looks(fractions: ArrayLike, bounds: ArrayLike | None = None) -> tuple[Floats, Floats]:
     t = np.atleast_1d(np.asarray(fractions, dtype=np.float64))
     z = np.broadcast_to(np.asarray(0.0 if bounds is None else bounds, dtype=np.float64), t.shape)
-    if t.size == 0 or t[0] <= 0 or (np.diff(t) <= 0).any() or t[-1] > 1 + 1e-9:
-        raise UsageError(f"looks at {t.tolist()} of the information; rising shares above 0 and up to 1 were expected")
+    if t.size == 0:
+        raise UsageError("no looks; rising shares of the information above 0 and up to 1 were expected")
+    wrong = np.flatnonzero((np.diff(t, prepend=0.0) <= 0) | (t > 1 + 1e-9) | np.isnan(t))
+    if wrong.size:
+        k = int(wrong[0])
+        after = f" after {t[k - 1]:g}" if k else ""
+        raise UsageError(
+            f"look {k + 1} is at {t[k]:g} of the information{after}; rising shares above 0 and up to 1 were expected"
+        )
     return np.asarray(z), t
 
 
@@ -189,6 +197,34 @@ def classic_bounds(looks: int, alpha: float = 0.05, kind: str = "obrien-fleming"
     shape = np.ones(looks) if kind == "pocock" else 1 / np.sqrt(t)
     c = optimize.brentq(lambda c: float(exit_chances(c * shape, t).sum()) - alpha, 1.0, 6.0, xtol=1e-10)
     return np.asarray(c * shape)
+
+
+class Planned(NamedTuple):
+    """Intervals (K,) at the looks of a plan: repeated confidence intervals (Jennison and Turnbull 1989)."""
+
+    low: Floats
+    high: Floats
+    bounds: Floats
+    """In standard errors."""
+    spent: Floats
+    """Of alpha, up to and with each look."""
+
+
+def group_sequential(
+    difference: ArrayLike,
+    se: ArrayLike,
+    n: ArrayLike,
+    planned: float,
+    alpha: float = 0.05,
+    spending: str = "obrien-fleming",
+) -> Planned:
+    """All looks so far (K,), in order, with the units there were; the information is n / planned. The last look may
+    have more units than planned: what is left of alpha is spent there."""
+    gap, error, units = (np.atleast_1d(np.asarray(part, dtype=np.float64)) for part in (difference, se, n))
+    fractions = units / planned
+    fractions[-1:] = np.minimum(fractions[-1:], 1.0)
+    bounds = spending_bounds(fractions, alpha, spending)
+    return Planned(gap - bounds * error, gap + bounds * error, bounds, spent(fractions, alpha, spending))
 
 
 def inflation(bounds: ArrayLike, fractions: ArrayLike, alpha: float = 0.05, power: float = 0.8) -> float:
