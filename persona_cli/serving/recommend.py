@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -25,11 +25,13 @@ from persona_cli.profiles.people import members
 from persona_cli.profiles.permitted import PERSONALIZATION
 from persona_cli.profiles.sync import behind
 from persona_cli.serving.context import Audience, audience
-from persona_cli.serving.reasons import Reasons, Told
 from persona_cli.serving.rule_settings import rules_of
 from persona_cli.serving.rules import Ruled, ruling
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
+
+if TYPE_CHECKING:
+    from persona_cli.serving.reasons import Reasons, Told
 
 log = logging.getLogger("persona")
 DIGITS = 5
@@ -113,7 +115,11 @@ def recommend(
     )
     if asked.generic is not None:
         labels = labels.with_columns(consent=pl.Series(asked.generic).replace_strict({True: False, False: None}))
-    reasons = Reasons(home, saved, asked, settings, fill, ruled) if explain else None
+    reasons = None
+    if explain:
+        from persona_cli.serving.reasons import Reasons
+
+        reasons = Reasons(home, saved, asked, settings, fill, ruled)
     blocks = _frames(made, labels, reasons)
     return Recommendations(saved.reference, len(asked.users), int(asked.holdout.sum()), blocks, asked.context)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
 
 import polars as pl
 
-from persona_cli.serving.recommend import in_segment
-from persona_cli.serving.surfaces import Surface, content, feature, message, plan, survey, ui
+from persona_cli.serving.surfaces import Surface
 from persona_cli.serving.surfaces.visitors import Visitors, visitors
 from persona_cli.workspace.home import Home
+
+if TYPE_CHECKING:
+    from persona_cli.serving.surfaces import content, feature, message, plan, survey, ui
 
 
 class Kind(Protocol):
@@ -28,14 +31,20 @@ class Kind(Protocol):
         """KEY, policy, propensity, rules, and what else the line tells; aligned with the visitors."""
 
 
-KINDS: dict[str, Kind] = {
-    "content": content,
-    "ui": ui,
-    "feature": feature,
-    "message": message,
-    "survey": survey,
-    "plan": plan,
-}
+if TYPE_CHECKING:  # that each is a Kind; loaded is only the one that is asked for
+    KINDS: dict[str, Kind] = {
+        "content": content,
+        "ui": ui,
+        "feature": feature,
+        "message": message,
+        "survey": survey,
+        "plan": plan,
+    }
+
+
+def kind_of(surface: Surface) -> Kind:
+    """The module of a kind of surface, which has its name."""
+    return cast(Kind, import_module(f"{__package__}.{surface.kind}"))
 
 
 def decisions(
@@ -57,9 +66,11 @@ def decisions(
     Of a `segment` only the members; users are all who are known where none are given. The same of the same: nothing is
     drawn by chance. Raises what the kinds and `visitors` raise.
     """
-    kind = KINDS[surface.kind]
+    kind = kind_of(surface)
     needed = kind.needs(home, surface)
     if segment is not None:
+        from persona_cli.serving.recommend import in_segment  # with all that makes lists
+
         users = in_segment(home, segment, users, as_of)
     asked = visitors(home, needed, at=at, users=users, as_of=as_of, context=context, earlier=earlier, kept=kept)
     found = kind.decide(home, surface, asked, explain)

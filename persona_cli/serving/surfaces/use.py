@@ -23,6 +23,7 @@ from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY
 from persona_cli.profiles.features import Floats
 from persona_cli.profiles.navigation import PAGES
+from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.permitted import PERSONALIZATION, person_events
 from persona_cli.profiles.read import profiles, stage_of
 from persona_cli.workspace import tables
@@ -105,6 +106,9 @@ def _drawn(sums: Ints, n: int, towards: Floats) -> Floats:
 def cohorts(home: Home, cohort: str, as_of: datetime | None) -> pl.DataFrame:
     """user_id, cohort of everybody: the column of the profile, or the stage."""
     columns = tuple(dict.fromkeys(("user_id", "items", "items" if cohort == "stage" else cohort)))
-    rows = profiles(home, False, as_of, None, columns, purpose=PERSONALIZATION).collect()
+    if as_of is None:  # of all that `profiles` works out nothing is needed
+        rows = profile_rows(home, columns, purpose=PERSONALIZATION)
+    else:
+        rows = profiles(home, False, as_of, None, columns, purpose=PERSONALIZATION).collect()
     value = stage_of(pl.col("items"), home.settings) if cohort == "stage" else pl.col(cohort)
     return rows.select("user_id", value.alias("cohort"))
