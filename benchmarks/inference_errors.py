@@ -146,9 +146,7 @@ def kinds(rng: np.random.Generator) -> Iterator[Kind]:
 
 def type_one(runs: int, rng: np.random.Generator) -> None:
     print(f"\n{runs:,} experiments each; a treatment x {1 + LIFT:g} for coverage\n")
-    print(
-        "| metric | an arm | type I % | coverage of the difference % | of the relative lift: fieller % | delta % | log % |"
-    )
+    print("| metric | an arm | type I % | coverage %: difference | relative lift: fieller | delta | log |")
     print("|---|---|---|---|---|---|---|")
     for name, drawn, test, arm, columns, truth in kinds(rng):
         began = time.perf_counter()
