@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import polars as pl
 
 from persona_cli.consent.gate import Gate
+from persona_cli.consent.purposes import COVERING
 from persona_cli.consent.receipts import NAME as RECEIPTS
 from persona_cli.errors import Refused
 from persona_cli.events.store import scan_events
@@ -68,7 +69,10 @@ def allowed(home: Home, purpose: Purpose, among: pl.Series | None = None) -> All
     Raises BadSettings for a purpose without a lawful basis.
     """
     purposes = _several(purpose)
-    if not purposes or (gate := _gate(home)).trivial:
+    if not purposes:
+        return EVERYBODY
+    gate = _gate(home)
+    if gate.trivial and {*purposes} <= {*COVERING, ANY}:  # of messaging and profiling a trivial gate says nothing
         return EVERYBODY
     events = tables.open_table(home, "events")
     if among is not None:

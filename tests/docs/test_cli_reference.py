@@ -13,7 +13,7 @@ import typer.main
 from scripts import DOCS, assert_current, assert_notices
 
 from persona_cli.cli.help import summary
-from persona_cli.cli.main import app
+from persona_cli.cli.main import whole
 
 PAGES = (
     *sorted(DOCS.glob("*.md")),
@@ -31,7 +31,7 @@ def every_command(group: Any, path: str = "persona") -> Iterator[tuple[str, Any]
             yield f"{path} {name}", found
 
 
-COMMANDS = dict(every_command(typer.main.get_command(app)))
+COMMANDS = dict(every_command(typer.main.get_command(whole())))
 
 
 def test_the_reference_is_current() -> None:
@@ -55,7 +55,7 @@ def parse(line: str) -> None:
     """Let the parser read a line that starts with `persona`, up to where the shell takes over; nothing is run."""
     words = shlex.split(line, comments=True)
     end = next((n for n, word in enumerate(words) if word in (">", "|", "<", "&&")), len(words))
-    group, words = typer.main.get_command(app), words[1:end]
+    group, words = typer.main.get_command(whole()), words[1:end]
     context = None
     while hasattr(group, "commands") and words and words[0] in group.commands:
         group, words = group.commands[words[0]], words[1:]

@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 
 import persona_cli
 from persona_cli import Workspace
-from persona_cli.cli.main import app, run
+from persona_cli.cli.main import run, whole
 from persona_cli.consent.purposes import PURPOSES
 from persona_cli.privacy.records.documents import NAMES, documents
 from persona_cli.privacy.records.facts import TO_FILL
@@ -309,7 +309,7 @@ def test_commands_that_are_named_are_there() -> None:
     for use in USES.values():
         for _, commands in use.does:
             for words in commands.split(", "):
-                found: Any = typer.main.get_command(app)
+                found: Any = typer.main.get_command(whole())
                 for word in words.partition(" --")[0].split():
                     found = found.commands[word]
 
