@@ -237,6 +237,8 @@ def _numbered(blocks: Iterable[pl.DataFrame], known: pl.DataFrame, surface: str,
 
 def of_lists(block: pl.DataFrame, context: pl.Series, surface: str) -> pl.DataFrame:
     """Lists of users as rows for `log`: a ranking shows the best, so it has propensity 1 unless an entry says less."""
+    from persona_cli.serving.recommend import nested  # there already, where there are lists
+
     lengths = block["items"].list.len().to_numpy().astype(np.int64)
     ends = np.concatenate(([0], np.cumsum(lengths)))
     entries = block["items"].explode(empty_as_null=False).struct.unnest()
@@ -248,8 +250,7 @@ def of_lists(block: pl.DataFrame, context: pl.Series, surface: str) -> pl.DataFr
             "propensity": _chances(entries),
         }
     )
-    packed = items.to_struct("entries").rechunk().to_arrow()
-    lists = pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(ends), packed)))
+    lists = nested([*items], ends)
     there = [name for name in ("rules", "variant") if name in block.columns]
     return block.select(
         "user_id", "model", "stage", *there, pl.col("holdout").fill_null(False), items=lists, context=context,

@@ -128,6 +128,7 @@ def liked_in_halves(home: Home, as_of: datetime | None, *, purpose: Purpose) -> 
     """user_id, item_id, strength > 0 and `first` (its half) of users with enough in both halves; sorted."""
     faded = histories.faded(histories.history(home, as_of, purpose=purpose), home.settings)
     liked = faded.filter((pl.col("strength") > 0) & (pl.col("never") == 0)).select("user_id", "item_id", "strength")
+    liked = liked.filter(pl.len().over("user_id") >= 2 * _HALVES)  # fewer cannot be enough in both halves
     numbers = [by_distinct(liked[name], _number, pl.UInt64).to_numpy() for name in ("user_id", "item_id")]
     mixed = (numbers[0] * np.uint64(0x9E3779B97F4A7C15)) ^ (numbers[1] * np.uint64(0xC2B2AE3D27D4EB4F))
     halves = liked.with_columns(

@@ -197,7 +197,9 @@ def _nested(lists: Lists, vocabulary: pl.Series, told: Told | None) -> pl.Series
 def nested(columns: list[pl.Series], ends: NDArray[np.int64]) -> pl.Series:
     """Consecutive rows of `columns` as lists of structs; `ends` (n_lists + 1,) says where each begins and ends."""
     entries = pl.DataFrame(columns).to_struct("entries").rechunk().to_arrow()
-    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(ends), entries)))
+    # `pa.array` of a numpy array would load pandas, where it is installed.
+    offsets = pa.Array.from_buffers(pa.int64(), len(ends), [None, pa.py_buffer(np.ascontiguousarray(ends, np.int64))])
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, entries)))
 
 
 def rounded(scores: NDArray[Any]) -> pl.Series:
