@@ -105,6 +105,8 @@ def decide(
         if users is not None and Path(users).is_file():
             run.inputs[users] = file_digest(Path(users))
         asked = read_ids(users, ["user_id"])["user_id"] if users is not None else None
+        if asked is not None and not len(asked):
+            warn(f"{users} names no user, so nothing is decided")
         if user:
             import polars as pl
 
