@@ -248,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--heavy", type=int, default=20_000)
-    parser.add_argument("--paths", type=int, default=20_000)
+    parser.add_argument("--paths", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=20261125)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
