@@ -232,12 +232,14 @@ class opened:
         self._files: list[IO[bytes]] = []
 
     def __enter__(self) -> tuple[str | None, IO[bytes]]:
-        if self.source.path is None:
-            plain: IO[bytes] = io.BufferedReader(sys.stdin.buffer, 1 << 20)  # type: ignore[type-var]
+        found = sys.stdin.buffer if self.source.path is None else self.source.path.open("rb", buffering=0)
+        if self.source.path is not None:
+            self._files.append(found)
+        if self.source.path is None or not found.seekable():  # standard input, or a pipe such as <(command)
+            plain: IO[bytes] = io.BufferedReader(found, 1 << 20)  # type: ignore[type-var]
             head = plain.peek(4)[:4]  # type: ignore[attr-defined]
         else:
-            plain = self.source.path.open("rb", buffering=0)
-            self._files.append(plain)
+            plain = found
             head = plain.read(4)
             plain.seek(0)
         kind = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)

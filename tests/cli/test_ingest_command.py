@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,3 +210,17 @@ def test_a_newer_state_of_a_file_and_back(capfd: pytest.CaptureFixture[str]) -> 
     ]  # fmt: skip
     _, err = persona(capfd, "ingest", "-", "--replace", code=2)
     assert "standard input has none" in err
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_is_read_like_a_file(packed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `persona ingest <(command)` gives it."""
+    assert run(["init", "-q", "w"]) == 0
+    line = b'{"user_id":"a","event_type":"click","item_id":"x","timestamp":"2026-03-01T12:00:00Z"}\n'
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(gzip.compress(line) if packed else line,))
+    writer.start()
+    assert run(["ingest", str(pipe), "-w", "w"]) == 0
+    writer.join()
+    assert "1 lines: 1 new events" in capsys.readouterr().err
