@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from persona_cli.errors import UsageError
 from persona_cli.evaluation.asking import Asked, Beside, asked
 from persona_cli.evaluation.baselines import POPULAR, baseline_lists
 from persona_cli.evaluation.beyond import Background
@@ -25,8 +26,11 @@ from persona_cli.models.interactions import interactions_of, with_times
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
-from persona_cli.models.ranking import ranked_with_ties
+from persona_cli.models.ranking import as_frame, ranked_with_ties, ranking
 from persona_cli.profiles.permitted import MEASURING
+from persona_cli.serving.context import Audience
+from persona_cli.serving.rule_settings import rules_of
+from persona_cli.serving.rules import ruling
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
@@ -77,6 +81,8 @@ def sit(
         lists[label], boundaries[label] = ranked_with_ties(
             one.model, roster, depth, one.recipe.settings, exam.answers, fill=fill, never=never
         )
+    if settings.flag("evaluate.rules") and contenders:
+        lists |= under_rules(home, contenders[0], roster, exam, depth - 1, popular, never)
     expected = lists[POPULAR]
     if baselines:
         lists |= baseline_lists(exam, roster, learned, popular, expected, depth, settings, never)
@@ -84,6 +90,25 @@ def sit(
     return Sitting(
         exam, contenders, roster, lists, boundaries, background(home, exam, learned, known, vocabularies, expected)
     )
+
+
+def under_rules(
+    home: Home, one: Contender, roster: Asked, exam: Exam, top: int, popular: Popular, never: pl.Series
+) -> dict[str, pl.DataFrame]:
+    """The lists of a contender under `[rules]`, beside those without: {"NAME + rules": lists}.
+
+    Nobody is held out. Conditions on users see the profiles as of the exam. UsageError where no rule is in force.
+    """
+    rules = rules_of(home.settings)
+    if rules is None:
+        raise UsageError("evaluate.rules is true, and persona.toml has no rule in force", "docs/rules.md")
+    nobody = np.zeros(len(roster.users), dtype=bool)
+    audience = Audience(roster.users, roster.matrix, roster.places, roster.context, nobody)
+    choosing = ruling(home, rules, audience, exam.as_of)
+    fill = None if isinstance(one.model, Popular | Layered) else popular
+    made = ranking(one.model, roster, top, one.recipe.settings, fill=fill, never=never, choosing=choosing)
+    parts = [as_frame(block, made.vocabulary, roster.users) for block in made.blocks]
+    return {f"{one.recipe.label} + rules": pl.concat(parts)}
 
 
 def fitted(home: Home, wanted: Sequence[Recipe], exam: Exam, learned: Interactions, reuse: bool) -> list[Contender]:

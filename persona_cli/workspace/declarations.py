@@ -199,6 +199,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("evaluate.recent_days", "number", 7.0, "Days before the cut that recent-popular counts.", 0.01),
     Setting("evaluate.margin", "number", 0.01, "Loss that still counts as no worse, as a share of the other's.", 0, 1),
     Setting("evaluate.bootstrap", "whole", 0, "Resamples of users behind an interval; 0: closed forms.", 0),
+    Setting("evaluate.rules", "flag", False, "Also judge lists under [rules], beside the same without: their cost."),
     *PRIVACY_SETTINGS,
     Setting("compute.threads", "whole", 0, "Threads for everything but solvers; 0 = all cores.", 0),
     Setting("compute.solver_threads", "whole", 1, "Threads of solvers; another number may change the last bits.", 1),
