@@ -132,11 +132,12 @@ def liked_in_halves(home: Home, as_of: datetime | None, *, purpose: Purpose) -> 
     numbers = [by_distinct(liked[name], _number, pl.UInt64).to_numpy() for name in ("user_id", "item_id")]
     mixed = (numbers[0] * np.uint64(0x9E3779B97F4A7C15)) ^ (numbers[1] * np.uint64(0xC2B2AE3D27D4EB4F))
     halves = liked.with_columns(
-        first=pl.Series((mixed * np.uint64(0x165667B19E3779F9)) >> np.uint64(40) & np.uint64(1)) == 1
+        first=pl.Series((mixed * np.uint64(0x165667B19E3779F9)) >> np.uint64(40) & np.uint64(1)) == 1,
+        n=pl.Series(numbers[0]),
     )
-    enough = halves.group_by("user_id").agg(a=pl.col("first").sum(), b=(~pl.col("first")).sum())
-    told = enough.filter((pl.col("a") >= _HALVES) & (pl.col("b") >= _HALVES))["user_id"].sort()
-    drawn = told.to_frame().with_columns(n=by_distinct(told, _number, pl.UInt64)).sort("n", "user_id").head(USERS)
+    enough = halves.group_by("user_id").agg(pl.col("n").first(), a=pl.col("first").sum(), b=(~pl.col("first")).sum())
+    told = enough.filter((pl.col("a") >= _HALVES) & (pl.col("b") >= _HALVES))
+    drawn, halves = told.sort("n", "user_id").head(USERS), halves.drop("n")
     return halves.join(drawn.select("user_id"), on="user_id", how="semi").sort("user_id", "item_id")
 
 
