@@ -146,13 +146,13 @@ def main() -> None:
     parser.add_argument("--arms", default="none,guarded")
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--hide", action="store_true")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER", help="an arm of one's own: given")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the arm `given`")
     given = parser.parse_args()
     first, attraction, items = world(given.users, given.items)
     print(f"{given.users:,} users, {given.items:,} items, {items['category'].n_unique()} genres, {given.rounds} rounds")
-    own = {
-        key: float(value) if "." in value else int(value) for key, _, value in (one.partition("=") for one in given.set)
-    }
+    own: dict[str, Any] = {}
+    for key, _, value in (one.partition("=") for one in given.set):
+        own[key] = value if value.isalpha() else float(value) if "." in value else int(value)
     base: pl.DataFrame | None = None
     for name in given.arms.split(","):
         told = play(own if name == "given" else ARMS[name], first, attraction, items, given.rounds, given.hide)
