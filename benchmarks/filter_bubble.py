@@ -44,7 +44,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "none": {},
     "quota": {"rules.max_per_category": 5, "rules.min_categories": 6},
     "exploration": {"rules.exploration.share": 0.3},
-    "guarded": {"rules.exploration.share": 0.3, "rules.min_categories": 4, "signals.half_life_days": 0},
+    "guarded": {"rules.exploration.share": 0.2, "rules.min_categories": 4, "signals.half_life_days": 0},
 }
 
 
