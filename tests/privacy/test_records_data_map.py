@@ -36,6 +36,7 @@ OTHER_SCHEMAS = {
     "events/schema.py",  # the four kinds of input, looked at below
     "events/parquet.py",  # what a given Parquet file has
     "privacy/files.py",  # what a given file has
+    "profiles/folds/explicit.py",  # columns of profiles, by their types
     "profiles/preferences.py",  # columns of profiles, for one user
     "workspace/query.py",  # what a query asks for
     "workspace/tables.py",  # columns of a table without those it is partitioned by

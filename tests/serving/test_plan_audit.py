@@ -89,6 +89,18 @@ def test_a_proxy_that_the_audit_does_not_know_of_is_caught_by_what_it_tells() ->
     assert any("advice tells rich beyond what use does" in one for one in found["findings"])
 
 
+def test_people_of_one_use_on_other_plans_are_no_twins() -> None:
+    rows = people().with_columns(plan=pl.Series(["pro", None] * (people().height // 2)))
+
+    def keeps(given: pl.DataFrame) -> pl.DataFrame:
+        return with_price(given["plan"].fill_null("basic").to_numpy())
+
+    use = np.ones((rows.height, 1))
+    told = {"attributes": ["device"], "prices": PRICES, "supported": np.full(rows.height, 29.0)}
+    assert audit(keeps, rows, use, same=["plan"], **told)["same_use"] == {"groups": 2, "differ": 0}
+    assert audit(keeps, rows, use, **told)["same_use"] == {"groups": 1, "differ": 1}
+
+
 def test_prices_of_single_people_are_caught() -> None:
     def priced(rows: pl.DataFrame) -> pl.DataFrame:
         dearer = pl.col("price") + pl.when(rows["device"] == "dear").then(1.0).otherwise(0.0)

@@ -79,7 +79,7 @@ def audit(
     if len(attributes) > 1:
         swaps.append(_swap(policy, people, base, list(attributes)))
     key = pl.DataFrame(np.round(use, 9), schema=[f"use {k}" for k in range(use.shape[1])], orient="row")
-    key = key.with_columns(people[name].alias(name) for name in same).with_columns(plan=base["plan"])
+    key = key.with_columns(people[name].alias(f"same {name}") for name in same).with_columns(plan=base["plan"])
     groups = key.group_by(pl.all().exclude("plan")).agg(people=pl.len(), plans=pl.col("plan").n_unique())
     twins = groups.filter(pl.col("people") > 1)
     same_use = {"groups": twins.height, "differ": int((twins["plans"] > 1).sum())}
