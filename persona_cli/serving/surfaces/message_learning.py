@@ -209,7 +209,7 @@ def rates(ripe: pl.DataFrame, groups: Ints, n_groups: int, left: Ints, options: 
     rare = np.full(len(CHANNELS), float(options["unsubscribe_rate"]))
     inside = ripe.filter((pl.col("moment") >= 0) & pl.col("n").is_not_null())
     at = inside["moment"].to_numpy()
-    hits = np.bincount(at, weights=inside["opened"].to_numpy().astype(float), minlength=len(MOMENTS))
+    hits: Floats = np.bincount(at, inside["opened"].to_numpy().astype(float), len(MOMENTS)).astype(float)
     trials = np.bincount(at, minlength=len(MOMENTS)).astype(float)
     pooled = shrunk(hits.sum(keepdims=True), trials.sum(keepdims=True), np.full(1, base), prior)
     return Rates(
@@ -228,7 +228,7 @@ def counts(sent: pl.DataFrame, rows: Ints, n_rows: int, base: float) -> tuple[Fl
     where = cell * HOURS + sent["hour"].to_numpy()
     size = n_rows * len(CHANNELS) * HOURS
     known = sent["n"].is_not_null().to_numpy()
-    opened = np.bincount(where, weights=sent["opened"].to_numpy().astype(float), minlength=size).reshape(shape)
+    opened = np.bincount(where, sent["opened"].to_numpy().astype(float), size).astype(float).reshape(shape)
     trials = np.bincount(where[known], minlength=size).reshape(shape).astype(float)
     orphans = np.bincount(cell[~known], minlength=n_rows * len(CHANNELS)).reshape(shape[:2])
     return opened, trials + orphans[:, :, None] / (base * HOURS)
