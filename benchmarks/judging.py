@@ -73,9 +73,8 @@ def make(folder: Path, n_users: int, n_items: int, wanted: int = 7) -> None:
 
 def ten(lists: pl.DataFrame, answers: pl.DataFrame, had: pl.DataFrame, n_users: int) -> dict[str, float]:
     """Ten metrics, nine of them with intervals."""
-    from persona_cli.evaluation.coded import coded_lists, coded_pairs
-    from persona_cli.evaluation.exposure import coverage, self_information
-    from persona_cli.evaluation.hits import hits_of
+    from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of
+    from persona_cli.evaluation.diversity import coverage, self_information
     from persona_cli.evaluation.intervals import mean_intervals
     from persona_cli.evaluation.metrics import values
 

@@ -31,12 +31,10 @@ import scoring
 from scipy import sparse
 
 from persona_cli.evaluation.beyond import beyond
-from persona_cli.evaluation.coded import coded_lists, coded_pairs
-from persona_cli.evaluation.contenders import recipes
+from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of
+from persona_cli.evaluation.contenders import recipes, sit
 from persona_cli.evaluation.exams import by_split
-from persona_cli.evaluation.hits import hits_of
 from persona_cli.evaluation.metrics import per_user
-from persona_cli.evaluation.sitting import sit
 from persona_cli.models.base import Interactions
 from persona_cli.models.ranking import Ranking, as_frame, ranking
 from persona_cli.profiles.history import signal_events

@@ -13,7 +13,7 @@ from pathlib import Path
 from written import write
 
 from persona_cli.evaluation.beyond import BEYOND
-from persona_cli.evaluation.metric import Metric
+from persona_cli.evaluation.coded import Metric
 from persona_cli.evaluation.metrics import METRICS
 from persona_cli.evaluation.ties import TIES
 

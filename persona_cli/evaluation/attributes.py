@@ -3,21 +3,28 @@
 Histories are the known events of the exam, tables of users and accounts are read as of its cut, so an attribute that
 changed later is not seen. Where each user has a cut of their own (per-user, leave-last, user and random splits), ages
 are as of the user's last known event; the tables are then as of the end of the training events, as for the models.
+
+Slices by segments of persona.toml: `segment:NAME` in a condition is whether the user was in it at the cut.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 
 import polars as pl
 
+from persona_cli.errors import UsageError
 from persona_cli.evaluation.exams import Exam
-from persona_cli.evaluation.membership import in_segments
 from persona_cli.events.catalogue import current
 from persona_cli.events.schema import KEY, Kind
 from persona_cli.models.interactions import contexts
+from persona_cli.profiles import segments
+from persona_cli.profiles.people import described
+from persona_cli.profiles.permitted import ANALYTICS
 from persona_cli.workspace import tables
+from persona_cli.workspace.filters import Filter
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
@@ -57,7 +64,7 @@ def attributes(home: Home | None, exam: Exam, settings: Settings, segments: Sequ
     segment:NAME       for each of `segments`: whether the user was in this segment of persona.toml at the cut
 
     Without `home` there are no tables, and without any known event nobody's activity is known. Segments raise
-    what `membership.in_segments` raises.
+    what `in_segments` raises.
     """
     users = exam.users
     missing = [
@@ -132,3 +139,57 @@ def _current(home: Home | None, kind: Kind, exam: Exam, country: str) -> pl.Data
         key: dict[str, pl.DataType] = {KEY[kind]: _TEXT}
         return pl.DataFrame(schema=key | (_USERS if kind == "users" else _ACCOUNTS))
     return current(home, kind, exam.as_of).rename({"country": country})
+
+
+PREFIX = "segment:"
+# Names stand outside of texts and of quoted columns.
+_PARTS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")+"|\bsegment:\s*(?P<name>[^\W\d]\w*)""")
+
+
+def segments_named(slices: Sequence[str]) -> list[str]:
+    """The segments that conditions name as `segment:NAME`, each once."""
+    found = (match["name"] for one in slices for match in _PARTS.finditer(one))
+    return list(dict.fromkeys(name for name in found if name is not None))
+
+
+def as_columns(condition: str) -> str:
+    """The condition with `segment:NAME` as the column that `in_segments` calls so."""
+    return _PARTS.sub(lambda match: match[0] if match["name"] is None else f'"{PREFIX}{match["name"]}"', condition)
+
+
+def segment_conditions(home: Home | None, exam: Exam, names: Sequence[str]) -> dict[str, Filter]:
+    """The conditions of these segments, where the exam has one moment to ask them at.
+
+    UsageError where it has none (each user has a cut of their own, or lists whose moment nobody named) and without a
+    workspace; MissingInput for a name that no segment has.
+    """
+    if not names:
+        return {}
+    if home is None:
+        raise UsageError("slices by segment need a workspace, whose persona.toml defines the segments")
+    found = {name: segments.condition(home, name) for name in names}
+    kind = exam.split.get("kind")
+    if exam.split.get("cut") is None and kind != "test":
+        if kind == "lists":
+            raise UsageError("segments are as of one moment, and that of the lists is not known", "add --as-of TIME")
+        raise UsageError(
+            f"segments are as of one moment, and a {kind} split has a cut for each user",
+            "persona evaluate --split time, or a condition such as --slice \"activity = 'heavy'\"",
+        )
+    return found
+
+
+def in_segments(home: Home | None, exam: Exam, names: Sequence[str]) -> pl.DataFrame:
+    """Columns `segment:NAME` (n_users,): which of the users asked were in each segment at the cut.
+
+    Profiles are folded from the events before the cut, so nothing later puts anybody into a segment, and features that
+    measure a user against others see the others as of then. Whoever was not there yet is in none. Raises what
+    `segment_conditions` raises.
+    """
+    conditions = segment_conditions(home, exam, names)
+    if not conditions or home is None:
+        return pl.DataFrame()
+    rows = described(home, exam.as_of, purpose=ANALYTICS)
+    members = rows.select("user_id", *(one.mask(rows).alias(PREFIX + name) for name, one in conditions.items()))
+    aligned = exam.users.to_frame().join(members, on="user_id", how="left", maintain_order="left")
+    return aligned.drop("user_id").select(pl.all().fill_null(False))

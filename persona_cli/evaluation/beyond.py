@@ -27,13 +27,20 @@ from scipy import sparse
 
 from persona_cli.errors import BadData
 from persona_cli.evaluation.calibration import category_calibration, score_bins, score_calibration
-from persona_cli.evaluation.coded import Coded, coded_lists
-from persona_cli.evaluation.diversity import category_diversity, diversity
-from persona_cli.evaluation.entries import entries_at, rows_among, scores_of, table
-from persona_cli.evaluation.exposure import FRESH_DAYS, coverage, fresh, gini, own_popularity, self_information
-from persona_cli.evaluation.hits import Hits
-from persona_cli.evaluation.metric import Metric
-from persona_cli.evaluation.sampling import drawn, halves, hashes
+from persona_cli.evaluation.coded import Coded, Hits, Metric, coded_lists, entries_at, rows_among, scores_of, table
+from persona_cli.evaluation.diversity import (
+    FRESH_DAYS,
+    category_diversity,
+    coverage,
+    diversity,
+    drawn,
+    fresh,
+    gini,
+    halves,
+    hashes,
+    own_popularity,
+    self_information,
+)
 from persona_cli.evaluation.ties import tie_share, tied_by
 from persona_cli.models.base import Interactions
 from persona_cli.models.vocabulary import positions, with_columns, with_rows

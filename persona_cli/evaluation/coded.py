@@ -1,4 +1,4 @@
-"""Lists as numbers, checked: a row for each user, whole numbers for items, ranks in order.
+"""Lists as numbers, checked, and where relevant items stand in them: all that a metric needs to know.
 
     lists      user_id String, item_id String, rank integer from 1, score Float; an item and a rank once per user
     relevant   user_id String, item_id String, unique: what each user was found to want in the test part
@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 
 from persona_cli.errors import BadData
 from persona_cli.models.vocabulary import positions
@@ -239,3 +240,138 @@ def _refuse(frame: pl.DataFrame, column: str, name: str) -> None:
     raise BadData(
         f"{name} hold {column} {first[column]!r} {first['len']} times for user {first['user_id']!r}; expected once"
     )
+
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+def rows_among(users: pl.Series, among: pl.Series) -> Integers:
+    """The row of each user among others, -1 where there is none (n_users,)."""
+    return np.arange(len(users)) if users.equals(among) else positions(users, among)
+
+
+def scores_of(lists: pl.DataFrame, coded: Coded) -> Floats | None:
+    """The scores in the order of the entries (n_entries,), NaN for a missing one; None where no entry has one.
+
+    NaN given as a score is taken for the lowest there is: two of them tie, a missing score ties with nothing.
+    """
+    if "score" not in lists.columns or lists["score"].null_count() == lists.height:
+        return None
+    scores = coded.column(lists["score"].cast(pl.Float64).fill_nan(-np.inf)).to_numpy()
+    return np.asarray(scores + 0.0, dtype=np.float64)  # no negative zero
+
+
+def entries_at(coded: Coded, rows: Integers, ranks: Integers) -> Integers:
+    """The entry that each row (>= 0) holds at a rank, which it has (n_asked,)."""
+    assert coded.ranks is not None
+    entries: Integers = np.minimum(coded.starts[rows] + ranks - 1, len(coded.codes) - 1)
+    astray = np.flatnonzero(coded.ranks[entries] != ranks)
+    if len(astray):  # some list leaves places empty
+        width = int(coded.ranks.max()) + 1
+        keys = np.repeat(np.arange(len(coded.users)), coded.lengths) * width + coded.ranks  # ascending
+        entries[astray] = np.searchsorted(keys, rows[astray] * width + ranks[astray])
+    return entries
+
+
+def table(coded: Coded, rows: Integers, depth: int, values: NDArray[_Number], empty: Any) -> NDArray[_Number]:
+    """`values` (n_entries,) of some rows by rank: (n_rows, depth), `empty` where a list holds nothing at a rank."""
+    assert coded.ranks is not None
+    lengths = coded.lengths[rows]
+    begins = np.cumsum(lengths) - lengths
+    entries = np.arange(lengths.sum()) + np.repeat(coded.starts[rows] - begins, lengths)
+    row = np.repeat(np.arange(len(rows)), lengths)
+    inside = coded.ranks[entries] <= depth
+    found = np.full((len(rows), depth), empty, dtype=values.dtype)
+    found[row[inside], coded.ranks[entries[inside]] - 1] = values[entries[inside]]
+    return found
+
+
+class Hits(NamedTuple):
+    """Hits sorted by user and rank."""
+
+    users: pl.Series
+    """Users with at least one relevant item, sorted (n_users,)."""
+    relevant: Integers
+    """Relevant items of each user, >= 1 (n_users,)."""
+    user: Integers
+    """Index into `users` of each hit (n_hits,)."""
+    rank: Integers
+    """Rank of each hit, from 1 (n_hits,)."""
+
+    def per_user(self, weights: NDArray[Any]) -> Floats:
+        """Sum of `weights` (n_hits,) over the hits of each user (n_users,)."""
+        return np.bincount(self.user, weights=weights, minlength=len(self.users)).astype(np.float64, copy=False)
+
+
+def find_hits(lists: pl.DataFrame, relevant: pl.DataFrame, depth: int | None = None) -> Hits:
+    """Relevant items within the first `depth` ranks of each list (None: the whole lists).
+
+    Raises BadData when a list holds an item or a rank twice, when a relevant pair is given twice, or when an id or a
+    rank is missing.
+    """
+    coded = coded_lists(lists)
+    return hits_of(coded, coded_pairs(relevant, coded.items), depth)
+
+
+def hits_of(lists: Coded, relevant: Coded, depth: int | None = None) -> Hits:
+    """`find_hits` of what is coded already; one vocabulary begins with the other."""
+    assert lists.ranks is not None
+    ranks, n_items = lists.ranks, max(len(lists.items), len(relevant.items))
+    rows = rows_among(relevant.users, lists.users)
+
+    def block(users: slice) -> tuple[Integers, Integers]:
+        own = rows[users]
+        entry, starts = _entries(lists, own)
+        shown = _matrix(entry + 1, lists.codes[entry], starts, n_items)
+        begin, end = relevant.starts[users.start], relevant.starts[users.stop]
+        wanted = _matrix(
+            np.ones(end - begin, dtype=np.int64),
+            relevant.codes[begin:end],
+            relevant.starts[users.start : users.stop + 1] - begin,
+            n_items,
+        )
+        found = shown.multiply(wanted).tocsr()  # (n_block, n_items); places of hits in the lists, from 1
+        user = np.repeat(np.arange(users.start, users.stop), np.diff(found.indptr))
+        places = found.data - 1
+        order = np.lexsort((places, user))
+        return user[order], ranks[places[order]]
+
+    found = in_threads(block, blocks(len(relevant.users)))
+    none = np.zeros(0, dtype=np.int64)
+    user, rank = (np.concatenate([none, *part]) for part in zip(*found, strict=True)) if found else (none, none)
+    if depth is not None:
+        near = rank <= depth
+        user, rank = user[near], rank[near]
+    return Hits(relevant.users, relevant.lengths, user, rank)
+
+
+def _entries(lists: Coded, rows: Integers) -> tuple[Integers, Integers]:
+    """Entries of some rows (-1: of none), row by row, and where each row starts among them."""
+    there = rows >= 0
+    lengths = np.zeros(len(rows), dtype=np.int64)
+    lengths[there] = lists.lengths[rows[there]]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    shift = np.where(there, lists.starts[rows], 0) - starts[:-1]
+    return np.arange(starts[-1]) + np.repeat(shift, lengths), starts
+
+
+def _matrix(data: Integers, columns: NDArray[np.int32], starts: Integers, n_items: int) -> sparse.csr_array:
+    """Rows as they are: no row holds a column twice, so nothing needs to be sorted."""
+    return sparse.csr_array((data, columns, starts.astype(np.int32)), shape=(len(starts) - 1, n_items))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Definition, formula, range, direction and source of one metric, in words for people and documents."""
+
+    definition: str
+    formula: str
+    """Over a list's first k entries, with the names that the definition uses."""
+    range: str
+    better: Literal["higher", "lower", "nearer 0"]
+    source: str
+    """Author, venue and year of the definition; also who computes it alike."""
+    of: Callable[..., Any] | None = None
+    """The function that computes it: of an accuracy metric `of(hits, k)`, a value for each user (n_users,)."""
+    per_user: bool = False
+    """The metric is the mean over users of a value that each user has: it can be compared user by user."""

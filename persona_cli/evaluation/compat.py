@@ -32,8 +32,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.errors import UsageError, nearest
-from persona_cli.evaluation.coded import coded_lists, coded_pairs
-from persona_cli.evaluation.hits import Hits, hits_of
+from persona_cli.evaluation.coded import Hits, coded_lists, coded_pairs, hits_of
 from persona_cli.evaluation.metrics import METRICS
 from persona_cli.models.vocabulary import positions
 

@@ -1,15 +1,22 @@
-"""How different the items of one list are: by who has them, and by their categories.
+"""Which items lists show, how evenly, how new, and how different those of one list are.
 
 Lists come as `codes` (n_users, depth): the item at each rank, -1 where the list holds none.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+
+from persona_cli.errors import BadData
+from persona_cli.models.base import Interactions
+from persona_cli.models.vocabulary import positions
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -102,3 +109,91 @@ def _by_cutoff(values: Floats, there: NDArray[np.bool_], behind: Integers, ks: S
         listed = pairs > 0
         found[k] = values[:, inside][listed].sum(axis=1) / pairs[listed]
     return found
+
+
+FRESH_DAYS = 30
+"""Days for which an item is fresh."""
+
+
+def coverage(times: Integers) -> float:
+    """Share of the items that are shown to anybody; `times` each item is shown (n_items,)."""
+    return float(np.count_nonzero(times) / len(times))
+
+
+def gini(times: Integers) -> float | None:
+    """Gini coefficient of how often each item is shown (n_items,), many 0 times; None where nothing is shown.
+
+    With x_(1) <= ... <= x_(n) the times shown, G = sum_i (2 i - n - 1) x_(i) / (n sum_i x_(i)): 0 when all items are
+    shown alike, (n - 1) / n when one item is all that is shown.
+    """
+    shown = np.sort(times[times > 0]).astype(np.float64)
+    if not len(shown):
+        return None
+    n_items = len(times)
+    # Items never shown hold the first places and add 0.
+    place = np.arange(n_items - len(shown) + 1, n_items + 1)
+    return float((2 * place - n_items - 1) @ shown / (n_items * shown.sum()))
+
+
+def self_information(users: Integers, n_users: int) -> Floats:
+    """-log2(max(users, 1) / n_users) of each item in bits, from its number of users (n_items,).
+
+    An item that nobody has counts as one user's. Raises BadData where an item has more users than there are.
+    """
+    over = int((users > n_users).sum())
+    if over or n_users < 1:
+        raise BadData(f"the popularity table counts more than all {n_users} users for {over} items")
+    bits: Floats = np.log2(n_users / np.maximum(users, 1))
+    return bits
+
+
+def own_popularity(known: Interactions, popularity: Floats, items: pl.Series) -> Floats:
+    """Mean popularity of the items of each user's history, NaN without one (n_known,); other items have none.
+
+    `popularity` is of `items` (n_items,).
+    """
+    place = positions(known.items, items)
+    worth = np.where(place >= 0, np.append(popularity, 0.0)[place], 0.0)  # (n_known_items,)
+    strengths = known.strengths
+    lengths = np.diff(strengths.indptr)
+    total = np.concatenate(([0.0], np.cumsum(worth[strengths.indices])))  # whole numbers: exact in any order
+    sums = total[strengths.indptr[1:]] - total[strengths.indptr[:-1]]
+    means = np.full(len(lengths), np.nan)
+    np.divide(sums, lengths, out=means, where=lengths > 0)
+    return means
+
+
+def fresh(items: pl.Series, first_seen: pl.DataFrame, as_of: datetime, days: int = FRESH_DAYS) -> Floats:
+    """1 for each item first seen within `days` before `as_of`, else 0 (n_items,); nothing known of an item: 0."""
+    since = as_of - timedelta(days=days)
+    new = first_seen.filter((pl.col("first") >= since) & (pl.col("first") <= as_of))
+    return items.is_in(new["item_id"].implode()).to_numpy().astype(np.float64)
+
+
+SAMPLE = 10_000
+"""Users on whom figures are computed that need the pairs of a list or the order of all scores."""
+
+
+def drawn(users: pl.Series, n: int = SAMPLE) -> NDArray[np.int64]:
+    """Positions of `n` of the users (of all where there are fewer), ascending; which ones follows from the ids alone.
+
+    The n smallest hashes are taken: whoever is drawn among many users is drawn among any of them, too.
+    """
+    if len(users) <= n:
+        return np.arange(len(users))
+    return np.sort(np.argsort(hashes(users), kind="stable")[:n])
+
+
+def hashes(ids: pl.Series) -> NDArray[np.uint64]:
+    """crc32 of each id, spread over 64 bits by the finaliser of SplitMix64 (Steele et al., OOPSLA 2014) (n_ids,)."""
+    crc = (zlib.crc32(text.encode()) for text in ids)
+    mixed = np.fromiter(crc, dtype=np.uint64, count=len(ids)) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+
+
+def halves(ids: pl.Series) -> NDArray[np.bool_]:
+    """One half of the users: True for about every second (n_ids,), whatever has been drawn."""
+    # The lowest bit: being drawn says something of the highest ones.
+    return (hashes(ids) & np.uint64(1)).astype(bool)

@@ -14,15 +14,14 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError
-from persona_cli.evaluation import document, exams, membership, online
-from persona_cli.evaluation.contenders import Recipe, as_saved, full_keys, recipes
+from persona_cli.evaluation import attributes, document, exams, online
+from persona_cli.evaluation.contenders import Recipe, as_saved, full_keys, recipes, sit
 from persona_cli.evaluation.document import Evaluation
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.findings import Judged, findings, judged, put_together
 from persona_cli.evaluation.intervals import mean_interval
 from persona_cli.evaluation.judging import Judgement, stacked
 from persona_cli.evaluation.metrics import per_user
-from persona_cli.evaluation.sitting import sit
 from persona_cli.events.lists import read_ids
 from persona_cli.profiles.history import signal_events
 from persona_cli.profiles.holdout import in_holdout
@@ -72,7 +71,7 @@ def evaluate(
         saved, until = as_saved(wanted)
         papers = [exams.by_cut(events, until, ", ".join(one.title for one in saved))]
     for exam in papers:
-        membership.ready(home, exam, membership.named(slices))  # before the work, not after it
+        attributes.segment_conditions(home, exam, attributes.segments_named(slices))  # before the work, not after it
     taken: list[Judged] = []
     for exam in papers:
         sitting = sit(home, wanted, exam, max(lengths) + 1, saved=saved, reuse=test is not None)

@@ -8,16 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from persona_cli.evaluation import comparisons, compat, leakage, membership, rolling, segments
-from persona_cli.evaluation.attributes import attributes
+from persona_cli.evaluation import comparisons, compat, leakage, rolling, segments
+from persona_cli.evaluation.attributes import attributes, segments_named
 from persona_cli.evaluation.baselines import NAMES, POPULAR
 from persona_cli.evaluation.comparisons import Comparison
-from persona_cli.evaluation.contenders import Contender
+from persona_cli.evaluation.contenders import Contender, Sitting
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.judging import Judgement, as_json, judge
 from persona_cli.evaluation.leakage import Check
-from persona_cli.evaluation.over_cuts import attributes_over_cuts, over_cuts
-from persona_cli.evaluation.sitting import Sitting
+from persona_cli.evaluation.rolling import attributes_over_cuts, over_cuts
 from persona_cli.events.catalogue import unavailable
 from persona_cli.events.schema import stored_schema
 from persona_cli.models.base import Interactions
@@ -79,7 +78,7 @@ def judged(
         exam,
         {one.recipe.label: one for one in sitting.contenders},
         judgements,
-        attributes(home, exam, home.settings, membership.named(slices)),
+        attributes(home, exam, home.settings, segments_named(slices)),
         leakage.check(evidence(home, exam, sitting.lists, events, sitting.background.known, sitting.background.items)),
         other_figures(sitting.lists, exam.answers, ks, libraries),
         len(sitting.background.items),

@@ -14,16 +14,16 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError
-from persona_cli.evaluation import document, exams, foreign, leakage, membership
+from persona_cli.evaluation import document, exams, foreign, leakage
 from persona_cli.evaluation.asking import asked
-from persona_cli.evaluation.attributes import attributes
+from persona_cli.evaluation.attributes import attributes, segments_named
 from persona_cli.evaluation.baselines import NAMES, POPULAR, baseline_lists
 from persona_cli.evaluation.beyond import Background
+from persona_cli.evaluation.contenders import background
 from persona_cli.evaluation.document import Evaluation
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.findings import Judged, evidence, findings, other_figures
 from persona_cli.evaluation.judging import judge, stacked
-from persona_cli.evaluation.sitting import background
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models.base import Training
 from persona_cli.models.interactions import interactions_of
@@ -84,7 +84,7 @@ def evaluate_lists(
         exam,
         {},
         judgements,
-        attributes(home, exam, settings, membership.named(slices)),
+        attributes(home, exam, settings, segments_named(slices)),
         leakage.check(evidence(home, exam, lists, None if home is None else events, None, whole.items)),
         other_figures(lists, answers, lengths, compat),
         len(whole.items),

@@ -13,9 +13,7 @@ import numpy as np
 import polars as pl
 
 from persona_cli.evaluation.beyond import Background, Beyond, beyond
-from persona_cli.evaluation.coded import Floats, coded_lists, coded_pairs
-from persona_cli.evaluation.entries import scores_of
-from persona_cli.evaluation.hits import Hits, hits_of
+from persona_cli.evaluation.coded import Floats, Hits, coded_lists, coded_pairs, hits_of, scores_of
 from persona_cli.evaluation.intervals import Interval, lift_intervals, mean_intervals
 from persona_cli.evaluation.metrics import ACCURACY, METRICS, values
 from persona_cli.evaluation.ties import ndcg_ties

@@ -2,7 +2,7 @@
 
 What can be audited exactly is: events learned from at or after the cut, histories that hold more than was known, items
 nobody could know of, users nobody had met. What cannot is tested against what honest evaluations show: copies of events
-(`leakage_repeats`), attributes made from answers (`leakage_attributes`), lists that go with the future
+(`leakage_repeats`), attributes made from answers, lists that go with the future
 (`leakage_signs`). Statistical checks alarm where both the effect is large and chance is ruled out; a leak that moves
 few users or items can stay below that.
 """
@@ -16,7 +16,7 @@ from typing import Literal
 
 import polars as pl
 
-from persona_cli.evaluation import leakage_attributes, leakage_repeats, leakage_signs
+from persona_cli.evaluation import leakage_repeats, leakage_signs
 from persona_cli.evaluation.baselines import NAMES
 from persona_cli.evaluation.exams import Exam
 from persona_cli.models.base import Interactions
@@ -138,15 +138,15 @@ def _telling(evidence: Evidence, answers: pl.DataFrame) -> Check:
         if name == "user_id" or given.schema[name] != pl.String:
             continue
         values = given.select("user_id", value=name).drop_nulls()
-        gain, z, n_users = leakage_attributes.telling_attribute(values, answers, past)
-        ratio, alike, n_alike = leakage_attributes.alike_by_answers(values, answers, past)
+        gain, z, n_users = leakage_signs.telling_attribute(values, answers, past)
+        ratio, alike, n_alike = leakage_signs.alike_by_answers(values, answers, past)
         tested += n_users >= 40
         # The second z has a cautious error: on honest logs it varies by 0.8. Both are seldom raised at once.
         shared = ratio > 1.5 and (alike > 2.1 or (alike > 1.7 and z > 2.2))
         if not shared and (gain <= 0.03 or z <= 4.2):
             continue
         # What people have again and again is a larger part of a short time than of a long one; what is new is not.
-        if leakage_attributes.alike_by_answers(values, new, past)[1] > 0:
+        if leakage_signs.alike_by_answers(values, new, past)[1] > 0:
             return Check(
                 PROFILE,
                 "leak",

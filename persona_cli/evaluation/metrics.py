@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import UsageError
 from persona_cli.evaluation.beyond import BEYOND
-from persona_cli.evaluation.coded import Floats
-from persona_cli.evaluation.hits import Hits, find_hits
-from persona_cli.evaluation.metric import Metric
+from persona_cli.evaluation.coded import Floats, Hits, Metric, find_hits
 from persona_cli.evaluation.ties import TIES
 
 PATIENCE = 0.85

@@ -24,20 +24,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.errors import MissingInput, UsageError, nearest
-from persona_cli.evaluation import exams, membership, segments
+from persona_cli.evaluation import exams, segments
 from persona_cli.evaluation.asking import Asked, searches, still_barred
-from persona_cli.evaluation.attributes import attributes
+from persona_cli.evaluation.attributes import attributes, segment_conditions, segments_named
 from persona_cli.evaluation.beyond import Background, beyond
-from persona_cli.evaluation.coded import coded_lists, coded_pairs
+from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of
 from persona_cli.evaluation.comparisons import ALPHA, MARGIN, Comparison, compared, holm
-from persona_cli.evaluation.contenders import BASELINE, Contender, Recipe, recipes
+from persona_cli.evaluation.contenders import BASELINE, Contender, Recipe, background, fitted, recipes, sit
+from persona_cli.evaluation.diversity import drawn
 from persona_cli.evaluation.exams import Exam
-from persona_cli.evaluation.hits import hits_of
 from persona_cli.evaluation.intervals import Interval, lift_intervals, mean_interval
 from persona_cli.evaluation.judging import judge
 from persona_cli.evaluation.metrics import ACCURACY
-from persona_cli.evaluation.sampling import drawn
-from persona_cli.evaluation.sitting import background, fitted, sit
 from persona_cli.events.catalogue import described as items_described
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models import registry
@@ -141,7 +139,7 @@ def rivalry(
     measured, k = _metric(metric, home.settings.wholes("evaluate.k"))
     events = signal_events(home, purpose=MEASURING).collect()
     exam = exams.by_split(events, "time", home.settings.number("evaluate.test_share"))
-    membership.ready(home, exam, membership.named(slices))
+    segment_conditions(home, exam, segments_named(slices))
     *wanted, baseline = recipes(home, names)
 
     learned = interactions_of(exam.train, home.settings)
@@ -181,7 +179,7 @@ def rivalry(
         overlap(lists[names[0]], lists[names[1]], k),
         comparison,
         _better_for(*(frames[name][measured].to_numpy() for name in names)),
-        by_group(frames, measured, attributes(home, exam, home.settings, membership.named(slices)), margin, slices),
+        by_group(frames, measured, attributes(home, exam, home.settings, segments_named(slices)), margin, slices),
     )
 
 

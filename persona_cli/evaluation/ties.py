@@ -14,10 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.errors import BadData
-from persona_cli.evaluation.coded import Coded, check_frame
-from persona_cli.evaluation.entries import entries_at, rows_among
-from persona_cli.evaluation.hits import Hits
-from persona_cli.evaluation.metric import Metric
+from persona_cli.evaluation.coded import Coded, Hits, Metric, check_frame, entries_at, rows_among
 from persona_cli.models.vocabulary import positions
 
 Floats = NDArray[np.float64]

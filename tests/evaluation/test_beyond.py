@@ -21,10 +21,8 @@ from persona_cli.errors import BadData
 from persona_cli.evaluation import diversity as diversities
 from persona_cli.evaluation.beyond import BEYOND, Background, Beyond, beyond
 from persona_cli.evaluation.calibration import score_bins, score_calibration, wilson
-from persona_cli.evaluation.coded import coded_lists, coded_pairs
-from persona_cli.evaluation.exposure import coverage, gini, self_information
-from persona_cli.evaluation.hits import hits_of
-from persona_cli.evaluation.sampling import drawn, halves, hashes
+from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of
+from persona_cli.evaluation.diversity import coverage, drawn, gini, halves, hashes, self_information
 from persona_cli.models.base import Interactions
 
 Wanted = dict[str, str]

@@ -11,8 +11,7 @@ from shown import pairs_of
 
 from persona_cli.errors import BadData
 from persona_cli.evaluation import coded
-from persona_cli.evaluation.coded import coded_lists, coded_pairs
-from persona_cli.evaluation.hits import find_hits, hits_of
+from persona_cli.evaluation.coded import coded_lists, coded_pairs, find_hits, hits_of
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rank": pl.Int64}
 Lists = dict[str, list[tuple[str, int]]]

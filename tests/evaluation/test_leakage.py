@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import leaks
 
-from persona_cli.evaluation import exams, leakage_attributes, leakage_signs
+from persona_cli.evaluation import exams, leakage_signs
 from persona_cli.evaluation.leakage import (
     CANARIES,
     CHECKS,
@@ -151,8 +151,8 @@ def test_an_attribute_made_of_answers_is_told_from_one_that_is_a_taste() -> None
     chosen, usual = had[np.arange(300), draws.integers(8, 12, 300)], had[np.arange(300), draws.integers(0, 12, 300)]
     for item, leaks_it in ((chosen, True), (usual, False)):
         values = pl.DataFrame({"user_id": users, "value": [f"x{k % 5}" for k in item]})
-        ratio, z, n = leakage_attributes.alike_by_answers(values, answers, past)
+        ratio, z, n = leakage_signs.alike_by_answers(values, answers, past)
         assert n == 300
         assert (ratio > 1.5 and z > 2.1) == leaks_it
         shuffled = [frame.sample(fraction=1.0, shuffle=True, seed=3) for frame in (values, answers, past)]
-        assert leakage_attributes.alike_by_answers(*shuffled) == (ratio, z, n)
+        assert leakage_signs.alike_by_answers(*shuffled) == (ratio, z, n)

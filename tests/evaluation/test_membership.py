@@ -10,9 +10,8 @@ import pytest
 
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.evaluation import exams, segments
-from persona_cli.evaluation.attributes import attributes
+from persona_cli.evaluation.attributes import as_columns, attributes, in_segments, segments_named
 from persona_cli.evaluation.evaluate import evaluate
-from persona_cli.evaluation.membership import as_columns, in_segments, named
 from persona_cli.profiles.history import signal_events
 from persona_cli.profiles.people import members
 from persona_cli.profiles.sync import sync
@@ -88,5 +87,5 @@ def test_names_are_told_before_any_work_and_cuts_of_their_own_refused(ingest: Ca
 
 def test_names_stand_outside_of_texts() -> None:
     text = """segment:a and plan = 'segment:b' or not "segment:c" or segment:d"""
-    assert named([text, "segment:a"]) == ["a", "d"]
+    assert segments_named([text, "segment:a"]) == ["a", "d"]
     assert as_columns("segment:a or x = 'segment:b'") == """"segment:a" or x = 'segment:b'"""

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from persona_cli.errors import BadData
-from persona_cli.evaluation.coded import coded_lists, coded_pairs
-from persona_cli.evaluation.entries import scores_of
-from persona_cli.evaluation.hits import hits_of
+from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of, scores_of
 from persona_cli.evaluation.ties import ndcg_ties, tie_share, tied_by
 
 Scored = list[tuple[str, float | None]]

@@ -14,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from persona_cli.evaluation.coded import coded_lists, coded_pairs
-from persona_cli.evaluation.entries import scores_of
-from persona_cli.evaluation.hits import hits_of
+from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of, scores_of
 from persona_cli.evaluation.ties import ndcg_ties
 from persona_cli.models.base import Histories, Interactions, Model, Training
 from persona_cli.models.ease import Ease

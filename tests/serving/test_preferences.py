@@ -10,9 +10,8 @@ import pytest
 from shop import N_ITEMS, START, add, add_items, clicks, user
 
 from persona_cli.evaluation import rivals
-from persona_cli.evaluation.contenders import recipes
+from persona_cli.evaluation.contenders import recipes, sit
 from persona_cli.evaluation.exams import by_split
-from persona_cli.evaluation.sitting import sit
 from persona_cli.feedback import candidates
 from persona_cli.feedback.holding import held
 from persona_cli.feedback.training import train
