@@ -150,7 +150,7 @@ def _show(
 
 
 def _page(heading: str, parts: list[tuple[str, Part]], file: Path) -> None:
-    from persona_cli.reports.plain import html
+    from persona_cli.reports.parts import html
 
     with out_stream(file) as stream:
         stream.write(html(heading, parts, "figures with 95 % intervals over users").encode())

@@ -106,7 +106,7 @@ def withdraw(
     persona privacy consent withdraw u1
     persona privacy consent withdraw u1 --purpose messaging.email --source mail
     """
-    from persona_cli.consent.purposes import PURPOSES
+    from persona_cli.consent.receipts import PURPOSES
 
     _say("withdrawn", user, file, purpose or list(PURPOSES), notice, source, proof, at, wait, as_json)
 

@@ -16,8 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from persona_cli.consent.purposes import CONSENT, COVERING, PURPOSES, basis, parent
-from persona_cli.consent.receipts import NAME, SCHEMA, STATES
+from persona_cli.consent.receipts import CONSENT, COVERING, NAME, PURPOSES, SCHEMA, STATES, basis, parent
 from persona_cli.consent.subjects import Halves, Index, subjects
 from persona_cli.errors import BadSettings
 from persona_cli.workspace import tables

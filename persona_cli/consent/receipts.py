@@ -1,12 +1,15 @@
-"""Consent and its refusal, word by word: the table `consents` only grows, and the last word of a person counts.
+"""Purposes and what allows them, and consent word by word: the table `consents` only grows, the last word counts.
 
 A receipt says who (a digest), for what, which way, when, on what information and how that is proved (GDPR Art. 7(1)).
 Its id is a digest of all that, so the same word said twice is one receipt.
+
+Every purpose that data is used for has a lawful basis (GDPR Art. 6(1)) in persona.toml.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +18,60 @@ from typing import Literal, NamedTuple, get_args
 import polars as pl
 import pyarrow as pa
 
-from persona_cli.consent.appending import append
-from persona_cli.consent.purposes import parent
-from persona_cli.consent.subjects import subjects
-from persona_cli.errors import MissingInput, UsageError, nearest
+from persona_cli.consent.subjects import append, subjects
+from persona_cli.errors import BadSettings, MissingInput, UsageError, nearest
 from persona_cli.workspace import artifacts, tables
 from persona_cli.workspace.home import Home
+
+PURPOSES = ("personalization", "analytics", "model_training", "messaging")
+COVERING = ("personalization", "analytics", "model_training")
+"""The purposes for which events are collected; who is covered by none of them is not stored and not folded."""
+CONSENT = "consent"
+INTEREST = "legitimate_interest"
+_CHANNEL = re.compile(r"^messaging\.[a-z0-9][a-z0-9_-]{0,31}$")
+
+
+def basis(home: Home, purpose: str) -> str:
+    """The lawful basis of a purpose; that of a channel (`messaging.email`) is the one of `messaging`.
+
+    Raises UsageError for an unknown purpose, BadSettings where none is set, and for a legitimate interest that no
+    assessment weighs against the interests of the people (GDPR Art. 6(1)(f), recital 47).
+    """
+    section = f"privacy.purposes.{parent(purpose)}"
+    found = home.settings.text(f"{section}.basis")
+    if not found:
+        raise BadSettings(
+            f"{parent(purpose)} has no lawful basis: {section}.basis is empty",
+            f'decide on one and write it under [{section}] of persona.toml: basis = "consent"',
+        )
+    if found == INTEREST:
+        _assessed(home, section, parent(purpose))
+    return found
+
+
+def parent(purpose: str) -> str:
+    """The purpose of persona.toml that rules this one. Raises UsageError for an unknown one."""
+    if purpose in PURPOSES:
+        return purpose
+    if _CHANNEL.match(purpose):
+        return "messaging"
+    known = (*PURPOSES, "messaging.email")
+    raise UsageError(f"{purpose!r} is no purpose{nearest(purpose, known)}", "a channel is named messaging.CHANNEL")
+
+
+def _assessed(home: Home, section: str, purpose: str) -> None:
+    named = home.settings.text(f"{section}.assessment")
+    if not named:
+        raise BadSettings(
+            f"{purpose} rests on a legitimate interest, and {section}.assessment names no file that weighs it",
+            f'write the assessment and name it under [{section}]: assessment = "assessment.md"',
+        )
+    if not home.path(named).is_file():
+        raise BadSettings(
+            f"{section}.assessment is {named!r}, and there is no such file in {home.root}",
+            "write the assessment, or name the file where it is",
+        )
+
 
 State = Literal["given", "cleared", "paused", "withdrawn", "objected"]
 STATES: tuple[State, ...] = get_args(State)

@@ -26,11 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from persona_cli.consent.gate import CLEARED, GIVEN, OBJECTED, WITHDRAWN, Gate
-from persona_cli.consent.purposes import CONSENT, COVERING, PURPOSES
-from persona_cli.consent.receipts import STATES, append_words, proof_of
+from persona_cli.consent.receipts import CONSENT, COVERING, PURPOSES, STATES, append_words, proof_of
 from persona_cli.consent.signals import MAYBE_SIGNAL, opts_out, said
-from persona_cli.consent.subjects import halves, subjects
-from persona_cli.consent.suppression import Suppressed
+from persona_cli.consent.subjects import Suppressed, halves, subjects
 from persona_cli.events.reading import Batch
 from persona_cli.events.schema import Kind
 from persona_cli.workspace.home import Home

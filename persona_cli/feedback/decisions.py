@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from persona_cli.consent.suppression import suppressed
+from persona_cli.consent.subjects import suppressed
 from persona_cli.errors import BadData, UsageError
 from persona_cli.events.schema import UTC_MICROSECONDS
 from persona_cli.events.store import iso

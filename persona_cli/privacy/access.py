@@ -17,8 +17,8 @@ from typing import Any
 import polars as pl
 
 from persona_cli.consent.receipts import receipts
+from persona_cli.consent.subjects import NAME as SUPPRESSED
 from persona_cli.consent.subjects import subjects
-from persona_cli.consent.suppression import NAME as SUPPRESSED
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.privacy import access_page, explaining, holdings, recipients
 from persona_cli.privacy.needles import Needles

@@ -15,8 +15,19 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from persona_cli.consent.gate import CLEARED, GIVEN, Gate
-from persona_cli.consent.purposes import COVERING, PURPOSES, basis, parent
-from persona_cli.consent.receipts import Receipt, State, append_words, proof_of, receipts, record, scan
+from persona_cli.consent.receipts import (
+    COVERING,
+    PURPOSES,
+    Receipt,
+    State,
+    append_words,
+    basis,
+    parent,
+    proof_of,
+    receipts,
+    record,
+    scan,
+)
 from persona_cli.consent.subjects import subjects
 from persona_cli.errors import BadSettings, MissingInput, UsageError
 from persona_cli.events.store import scan_events

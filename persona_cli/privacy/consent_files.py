@@ -19,8 +19,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from persona_cli.consent.purposes import PURPOSES, parent
-from persona_cli.consent.receipts import append_words
+from persona_cli.consent.receipts import PURPOSES, append_words, parent
 from persona_cli.consent.subjects import subjects
 from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events.masking import masked

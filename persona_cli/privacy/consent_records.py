@@ -15,8 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from persona_cli.consent.purposes import parent
-from persona_cli.consent.receipts import Receipt, in_order, receipt, scan
+from persona_cli.consent.receipts import Receipt, in_order, parent, receipt, scan
 from persona_cli.privacy.recipients import by_recipient
 from persona_cli.workspace.home import Home
 

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from persona_cli.consent.gate import Gate
-from persona_cli.consent.suppression import suppressed
+from persona_cli.consent.subjects import suppressed
 from persona_cli.errors import MissingInput, Refused, UsageError, nearest
 from persona_cli.events.batch import rows_schema
 from persona_cli.events.door import DoorRules, admit

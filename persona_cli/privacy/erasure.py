@@ -16,8 +16,7 @@ from typing import Any
 import polars as pl
 
 from persona_cli import __version__
-from persona_cli.consent.subjects import subject
-from persona_cli.consent.suppression import suppress
+from persona_cli.consent.subjects import subject, suppress
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.events.store import scan_events
 from persona_cli.models import gram_store, registry

@@ -10,8 +10,7 @@ from typing import Any
 import polars as pl
 
 from persona_cli.consent.gate import Gate
-from persona_cli.consent.purposes import PURPOSES, basis
-from persona_cli.consent.receipts import receipts
+from persona_cli.consent.receipts import PURPOSES, basis, receipts
 from persona_cli.errors import BadSettings, PersonaError
 from persona_cli.events.catalogue import current
 from persona_cli.events.store import scan_events

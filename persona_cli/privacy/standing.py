@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from persona_cli.consent.gate import OBJECTED, PAUSED, Gate
-from persona_cli.consent.purposes import COVERING
-from persona_cli.consent.suppression import NAME as SUPPRESSED
+from persona_cli.consent.receipts import COVERING
+from persona_cli.consent.subjects import NAME as SUPPRESSED
 from persona_cli.privacy.choices import overview
 from persona_cli.privacy.recipients import by_recipient
 from persona_cli.privacy.requests import requests

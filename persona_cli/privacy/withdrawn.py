@@ -12,7 +12,7 @@ from datetime import datetime
 import polars as pl
 
 from persona_cli.consent.gate import GIVEN, Gate
-from persona_cli.consent.purposes import COVERING
+from persona_cli.consent.receipts import COVERING
 from persona_cli.consent.subjects import subjects
 from persona_cli.events.schema import stored_schema
 from persona_cli.events.store import NAME as EVENTS

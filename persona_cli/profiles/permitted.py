@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import polars as pl
 
 from persona_cli.consent.gate import Gate
-from persona_cli.consent.purposes import COVERING
+from persona_cli.consent.receipts import COVERING
 from persona_cli.consent.receipts import NAME as RECEIPTS
 from persona_cli.errors import Refused
 from persona_cli.events.store import scan_events

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from persona_cli.consent.gate import Gate
-from persona_cli.consent.purposes import CONSENT, COVERING
+from persona_cli.consent.receipts import CONSENT, COVERING
 from persona_cli.consent.receipts import NAME as RECEIPTS
 from persona_cli.profiles.identity import NOBODY, Persons, raw_key
 from persona_cli.profiles.permitted import ANY, EVERYBODY, Allowed, ids_in, verdict

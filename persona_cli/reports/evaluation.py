@@ -7,13 +7,59 @@ optional, and a section is there where the document holds it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from persona_cli.reports import charts, evaluation_plots, pages, words
+from persona_cli.reports import charts, pages, words
 from persona_cli.reports.pages import Html, Section
-from persona_cli.reports.shown import Shown, interval, lift_cell
 from persona_cli.reports.words import metric_name
+
+Entry = Mapping[str, Any]
+
+
+class Shown:
+    """Models and baselines apart, the metric that leads, the largest k."""
+
+    def __init__(self, result: Entry) -> None:
+        self.result = result
+        self.models, self.baselines = words.models_first(result["models"])
+        self.all = [*self.models, *self.baselines]
+        muted = [entry["model"] for entry in self.baselines] if self.models else []
+        self.looks = charts.looks([entry["model"] for entry in self.all], muted)
+        self.metric = words.leading(result)
+        self.k = max(result["k"])
+
+    def keys(self, k: int) -> list[str]:
+        """Metrics at k that some model states, in the order of the document."""
+        found = dict.fromkeys(key for entry in self.all for key, one in entry["metrics"].items() if one is not None)
+        return [key for key in found if key.partition("@")[2] == str(k)]
+
+    def grouped(self, row: Callable[[Entry], list[object]]) -> list[list[object]]:
+        heading: list[list[object]] = [["baselines"]] if self.models and self.baselines else []
+        return [*map(row, self.models), *heading, *map(row, self.baselines)]
+
+    def stating(self) -> list[Entry]:
+        """Models with a leading figure, best first."""
+        stated = [entry for entry in self.all if entry["metrics"].get(self.metric) is not None]
+        return sorted(stated, key=lambda entry: (-entry["metrics"][self.metric]["value"], entry["model"]))
+
+
+def interval(metric: str, found: Entry | None, signed: bool = False) -> Html:
+    """A figure with its interval under it, as one cell."""
+    if found is None:
+        return pages.escaped("-")
+    shown = pages.number(found["value"], words.value_text(metric, found["value"], signed))
+    span = words.span_text(metric, found, signed)
+    return pages.joined(shown, pages.small(span)) if span else shown
+
+
+def lift_cell(lift: Entry | None, is_baseline: bool = False) -> Html:
+    """A lift with its interval under it, as one cell."""
+    if lift is None or is_baseline:
+        return pages.escaped(words.lift_text(lift, is_baseline))
+    shown = f"{words.percent(lift['value'])} %"
+    return pages.joined(pages.number(lift["value"], shown), pages.small(words.lift_span(lift)))
+
 
 _HEADED = ("recall", "ndcg", "map", "hit_rate")
 _READING = (
@@ -23,8 +69,6 @@ _READING = (
     ("p", "how often a difference this large would come from chance alone; corrected for several comparisons (Holm)"),
     ("users needed", "about how many users would tell the two apart if the difference is what it was here"),
 )
-
-Entry = Mapping[str, Any]
 
 
 def html(result: Entry, definitions: Mapping[str, str] | None = None) -> str:
@@ -45,13 +89,13 @@ def html(result: Entry, definitions: Mapping[str, str] | None = None) -> str:
     ]
     sections = [
         Section("Models", _models(shown)),
-        Section("Metric against k", evaluation_plots.curves(shown)),
+        Section("Metric against k", curves(shown)),
         Section("Comparisons", _comparisons(result)),
-        Section("By group of users", evaluation_plots.segments(shown)),
+        Section("By group of users", segments(shown)),
         Section("Who is served worse", _served_worse(result)),
-        Section("Accuracy against coverage", evaluation_plots.trade_off(shown)),
-        Section("Calibration of scores", evaluation_plots.calibration(shown)),
-        Section("Over time", evaluation_plots.cuts(shown)),
+        Section("Accuracy against coverage", trade_off(shown)),
+        Section("Calibration of scores", calibration(shown)),
+        Section("Over time", cuts(shown)),
         Section("Slices", _slices(shown)),
         Section("Leakage", _leakage(result, leaks)),
         Section("What other libraries would print", _compat(result)),
@@ -90,7 +134,7 @@ def _models(shown: Shown) -> list[Html]:
     return [
         *(headed(k) for k in shown.result["k"]),
         *(pages.paragraph(mark, "note") for mark in marks),
-        evaluation_plots.ladder(shown),
+        ladder(shown),
         *(everything(k) for k in shown.result["k"]),
     ]
 
@@ -222,3 +266,127 @@ def _settings(shown: Shown) -> list[Html]:
             pages.details(f"{entry['model']}{version}", [pages.table(["setting", "value", ""], rows, words=3)])
         )
     return found
+
+
+def ladder(shown: Shown) -> Html:
+    """The leading metric of each model, best first."""
+    named = metric_name(shown.metric)
+    drawn = charts.forest(
+        [{"name": entry["model"], **entry["metrics"][shown.metric]} for entry in shown.stating()],
+        axis=named,
+        label=f"{named} of each model with its 95 % interval",
+        looks=shown.looks,
+    )
+    return pages.figure(drawn, f"{named}: dots are figures, lines 95 % intervals over users")
+
+
+def curves(shown: Shown) -> list[Html]:
+    names = dict.fromkeys(name for entry in shown.all for name in entry.get("curve") or {})
+    figures = []
+    for name in names:
+        points = [
+            {"series": entry["model"], "x": k, "y": value}
+            for entry in shown.all
+            for k, value in (entry.get("curve") or {}).get(name, ())
+        ]
+        named = metric_name(name)
+        drawn = charts.lines(points, x="k", y=named, label=f"{named} against k", looks=shown.looks, log=True, zero=True)
+        figures.append(pages.figure(drawn, f"{named} of the first k of each list"))
+    return [pages.side_by_side(figures)]
+
+
+def segments(shown: Shown) -> list[Html]:
+    """A chart for each segmentation; of the baselines only the best, so that groups can still be read."""
+    best = [entry for entry in shown.stating() if entry in shown.baselines][:1]
+    compared = [*shown.models, *best] if shown.models else shown.baselines
+    names = dict.fromkeys(name for entry in compared for name in entry.get("segments") or {})
+    figures, tables = [], []
+    for name in names:
+        rows = [
+            {"series": entry["model"], **group}
+            for entry in compared
+            for group in (entry.get("segments") or {}).get(name, ())
+        ]
+        told = name.replace("_", " ")
+        label = f"{metric_name(shown.metric)} by {told}"
+        drawn = charts.dots(rows, axis=metric_name(shown.metric), label=label, looks=shown.looks)
+        figures.append(pages.figure(drawn, f"by {told}"))
+        cells: list[list[object]] = [
+            [row["group"], row["series"], pages.number(row["users"], f"{row['users']:,}"), interval(shown.metric, row)]
+            for row in rows
+        ]
+        tables.append(pages.table([told, "model", "users", metric_name(shown.metric)], cells, label, words=2))
+    return [pages.side_by_side(figures), pages.details("figures", tables)]
+
+
+def trade_off(shown: Shown) -> list[Html]:
+    coverage = f"coverage@{shown.metric.partition('@')[2]}"
+    points = [
+        {"name": entry["model"], "x": held["value"], "y": one["value"], "low": one["low"], "high": one["high"]}
+        for entry in shown.stating()
+        for one, held in [(entry["metrics"][shown.metric], entry["metrics"].get(coverage))]
+        if held is not None
+    ]
+    if len(points) < 2:
+        return []
+    x, y = metric_name(coverage), metric_name(shown.metric)
+    drawn = charts.scatter(points, x=x, y=y, label=f"{y} against {x}, a dot a model", looks=shown.looks)
+    return [pages.figure(drawn, "up: better lists; to the right: more of the catalogue is shown to somebody")]
+
+
+def calibration(shown: Shown) -> list[Html]:
+    """Hit rate by score: scores of different models have different scales, so bins are numbered from the lowest."""
+    binned = [entry for entry in shown.all if entry.get("calibration")]
+    points = [
+        {"series": entry["model"], "x": n, "y": one["hit_rate"], "low": one["hit_low"], "high": one["hit_high"]}
+        for entry in binned
+        for n, one in enumerate(entry["calibration"], 1)
+    ]
+    label = "share of hits by score of each model"
+    drawn = charts.lines(
+        points, x="scores, low to high", y="share of hits", label=label, looks=shown.looks, ordered=True, zero=True
+    )
+    rows: list[list[object]] = [
+        [
+            entry["model"],
+            f"{one['low']:.4g} to {one['high']:.4g}",
+            pages.number(one["entries"], f"{one['entries']:,}"),
+            interval("hits", {"value": one["hit_rate"], "low": one["hit_low"], "high": one["hit_high"]}),
+        ]
+        for entry in binned
+        for one in entry["calibration"]
+    ]
+    told = (
+        "each model's scores in bins from the lowest to the highest: scores that mean something have more hits the "
+        "higher they are; a flat line says that scores tell nothing"
+    )
+    table = pages.table(["model", "score", "entries", "share of hits"], rows, label, words=2)
+    return [pages.figure(drawn, told), pages.details("figures", [table])]
+
+
+def cuts(shown: Shown) -> list[Html]:
+    """The leading metric at each cut, as a chart and a table, and the trend over the cuts."""
+    found = shown.result.get("cuts") or ()
+    named = metric_name(shown.metric)
+    stated = [
+        (words.moment(cut["cut"]), cut["users"], entry["model"], entry["metrics"][shown.metric])
+        for cut in found
+        for entry in cut["models"]
+        if entry["metrics"].get(shown.metric) is not None
+    ]
+    whole_days = len({cut[:10] for cut, *_ in stated}) == len({cut for cut, *_ in stated})
+    points = [
+        {"series": model, "x": cut[:10] if whole_days else cut, "y": one["value"], **one}
+        for cut, _, model, one in stated
+    ]
+    label = f"{named} at each cut"
+    drawn = charts.lines(points, x="cut", y=named, label=label, looks=shown.looks, ordered=True)
+    rows: list[list[object]] = [
+        [cut, model, pages.number(users, f"{users:,}"), interval(shown.metric, one)]
+        for cut, users, model, one in stated
+    ]
+    return [
+        pages.figure(drawn, "each cut trains on what happened before it and is tested on what followed"),
+        pages.listing(words.trend(one) for one in words.stated_trends(shown.result)),
+        pages.details("figures", [pages.table(["cut", "model", "users", named], rows, label, words=2)]),
+    ]

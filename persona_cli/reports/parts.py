@@ -1,4 +1,4 @@
-"""A text report as parts, each some sentences and a table, for plain text and for terminals alike."""
+"""A text report as parts, each some sentences and a table: for plain text, for terminals, and as a page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from persona_cli.reports import pages
+from persona_cli.reports.pages import Html, Section
 
 WIDTH = 100
 _GAP = 2
@@ -104,4 +107,18 @@ def _blocks(part: Part, width: int) -> list[tuple[list[str], list[list[str]]]]:
             [[row[c] for c in chosen] if len(row) > 1 else list(row) for row in part.rows],
         )
         for chosen in blocks or [[0]]
+    ]
+
+
+def html(heading: str, parts: Sequence[tuple[str, Part]], foot: str = "") -> str:
+    """One section a part, under the heading that stands before it."""
+    return pages.page(heading, [], [Section(title, _body(part)) for title, part in parts], foot)
+
+
+def _body(part: Part) -> list[Html]:
+    rows = [[cell.strip() for cell in row] for row in part.rows]
+    return [
+        *(pages.paragraph(text) for text in part.prose),
+        pages.table(list(part.columns), rows),
+        *(pages.paragraph(text) for text in part.after),
     ]

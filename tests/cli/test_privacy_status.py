@@ -12,7 +12,7 @@ import pytest
 from persona_cli import Workspace
 from persona_cli.cli.main import run
 from persona_cli.consent.receipts import record
-from persona_cli.consent.suppression import suppress
+from persona_cli.consent.subjects import suppress
 from persona_cli.privacy import recipients
 from persona_cli.privacy.certificates import write_journal
 

@@ -13,9 +13,8 @@ import pytest
 
 from persona_cli.cli.main import run
 from persona_cli.consent.gate import Gate
-from persona_cli.consent.purposes import COVERING, PURPOSES
-from persona_cli.consent.receipts import receipts, record
-from persona_cli.consent.suppression import suppress
+from persona_cli.consent.receipts import COVERING, PURPOSES, receipts, record
+from persona_cli.consent.subjects import suppress
 from persona_cli.events.ingest import Report, ingest
 from persona_cli.events.store import scan_events
 from persona_cli.events.undo import undo

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_cli.consent.gate import Gate
-from persona_cli.consent.purposes import COVERING
-from persona_cli.consent.suppression import suppress
+from persona_cli.consent.receipts import COVERING
+from persona_cli.consent.subjects import suppress
 from persona_cli.events import reading
 from persona_cli.events.ingest import ingest
 from persona_cli.events.store import scan_events

@@ -9,10 +9,8 @@ import polars as pl
 import pytest
 
 from persona_cli.consent.gate import Gate
-from persona_cli.consent.purposes import COVERING, PURPOSES, basis
-from persona_cli.consent.receipts import append_words, receipts, record
-from persona_cli.consent.subjects import subject, subjects
-from persona_cli.consent.suppression import lift, suppress, suppressed
+from persona_cli.consent.receipts import COVERING, PURPOSES, append_words, basis, receipts, record
+from persona_cli.consent.subjects import lift, subject, subjects, suppress, suppressed
 from persona_cli.errors import BadSettings, UsageError
 from persona_cli.workspace.home import Home, create, open_home
 

@@ -11,8 +11,7 @@ import polars as pl
 import pytest
 
 from persona_cli.consent.receipts import record, scan
-from persona_cli.consent.subjects import Index, halves, subject, subjects
-from persona_cli.consent.suppression import suppress, suppressed
+from persona_cli.consent.subjects import Index, halves, subject, subjects, suppress, suppressed
 from persona_cli.workspace.home import create
 
 

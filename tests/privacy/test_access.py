@@ -16,7 +16,7 @@ import pytest
 from persona_cli import Workspace
 from persona_cli.cli.main import run
 from persona_cli.consent.receipts import record
-from persona_cli.consent.suppression import lift
+from persona_cli.consent.subjects import lift
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.privacy.erasure import forget
 from persona_cli.privacy.recipients import recipients

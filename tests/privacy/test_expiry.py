@@ -390,8 +390,7 @@ def test_an_expiry_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch
 
 
 def test_people_who_refused_everything_leave_after_their_days(tmp_path: Path) -> None:
-    from persona_cli.consent.purposes import COVERING
-    from persona_cli.consent.receipts import record
+    from persona_cli.consent.receipts import COVERING, record
 
     today = datetime.now(UTC)
     start = today - timedelta(days=60)

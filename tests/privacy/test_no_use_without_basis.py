@@ -29,8 +29,7 @@ from hypothesis.stateful import (
 )
 from polars.testing import assert_frame_equal
 
-from persona_cli.consent.purposes import COVERING
-from persona_cli.consent.receipts import State, record
+from persona_cli.consent.receipts import COVERING, State, record
 from persona_cli.errors import MissingInput
 from persona_cli.evaluation.evaluate import evaluate
 from persona_cli.events.ingest import ingest

@@ -24,7 +24,7 @@ from markdown_it import MarkdownIt
 import persona_cli
 from persona_cli import Workspace
 from persona_cli.cli.main import run, whole
-from persona_cli.consent.purposes import PURPOSES
+from persona_cli.consent.receipts import PURPOSES
 from persona_cli.privacy.records.documents import NAMES, documents
 from persona_cli.privacy.records.facts import TO_FILL
 from persona_cli.privacy.records.markdown import code, table, text

@@ -17,7 +17,7 @@ import pytest
 
 import persona_cli
 from persona_cli.cli.main import run
-from persona_cli.consent.purposes import PURPOSES
+from persona_cli.consent.receipts import PURPOSES
 from persona_cli.events.schema import FIELDS, QUARANTINE, kept_schema, stored_schema
 from persona_cli.privacy.data_map import NEVER_STORED, QUASI, STORES, found, setting_of, store_of, unnamed
 from persona_cli.privacy.data_tables import EVENTS, TABLES

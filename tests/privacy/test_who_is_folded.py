@@ -10,9 +10,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from persona_cli.consent.purposes import COVERING
+from persona_cli.consent.receipts import COVERING, State, record
 from persona_cli.consent.receipts import NAME as RECEIPTS
-from persona_cli.consent.receipts import State, record
 from persona_cli.events.ingest import ingest
 from persona_cli.events.undo import find, undo
 from persona_cli.profiles import fold as folding

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from persona_cli.consent.purposes import CONSENT, INTEREST, PURPOSES
+from persona_cli.consent.receipts import CONSENT, INTEREST, PURPOSES
 from persona_cli.privacy.data_map import STORES, Held
 from persona_cli.privacy.data_terms import CATEGORIES, PERSONAL
 from persona_cli.privacy.recipients import by_recipient

@@ -334,7 +334,7 @@ def read_attributes(path: Path) -> pl.DataFrame:
 
 def write(home: Home, found: Mapping[str, Any], run: str) -> Path:
     """The report as reports/plan-audit-SURFACE-RUN/ (audit.json, index.html): the folder. No person is named in it."""
-    from persona_cli.reports.plain import html
+    from persona_cli.reports.parts import html
 
     folder = home.path("reports", f"plan-audit-{found['surface']}-{run}")
     with artifacts.publish(folder) as made:
