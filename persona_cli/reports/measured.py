@@ -1,0 +1,110 @@
+"""What an experiment says, for people (words first, then tables) and for programs (a document, or one row a figure)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from persona_cli.experiments.measuring import Measured
+from persona_cli.experiments.verdicts import GUARDRAIL, Finding, lift
+from persona_cli.reports.parts import Part
+
+_SHARES = {
+    "ok": "as planned",
+    "warns": "further from the plan than chance gives once in a hundred: look into how units are assigned and logged",
+    "blocks": "NOT as planned: assignment or logging is broken, and no figure below is to be believed",
+}
+
+
+def document(found: Measured) -> dict[str, Any]:
+    """All of it, as JSON has it; figures to 12 digits, so that no order of sums shows."""
+    design = found.design
+    n = len(design.variants)
+    shares = design.shares or (1 / n,) * n
+    return {
+        "words": sentences(found),
+        "variants": [
+            {"variant": name, "units": units, "planned_share": _rounded(share)}
+            for name, units, share in zip(design.variants, found.counts, shares, strict=True)
+        ],
+        "srm": {"p": _rounded(found.srm_p), "state": found.srm},
+        "alpha": design.alpha,
+        "correction": design.correction,
+        "peek": design.peek,
+        "planned": design.planned,
+        "metrics": records(found),
+        "chain": list(found.chain),
+        "segments": [_rounded_row(one._asdict()) for one in found.segments],
+        "notes": list(found.notes),
+    }
+
+
+def records(found: Measured) -> list[dict[str, Any]]:
+    """One row a metric and variant."""
+    return [_rounded_row(one._asdict()) for one in found.findings]
+
+
+def sentences(found: Measured) -> list[str]:
+    """What is to be read first: a mismatch of shares, then each metric, guardrails last."""
+    counts = " : ".join(f"{n:,}" for n in found.counts)
+    shares = f"{counts} units of {', '.join(found.design.variants)}, p {found.srm_p:.3g}: {_SHARES[found.srm]}"
+    goals = [one.words for one in found.findings if one.role != GUARDRAIL]
+    return [shares, *goals, *(f"guardrail {one.words}" for one in found.findings if one.role == GUARDRAIL)]
+
+
+def parts(found: Measured) -> list[Part]:
+    """Sentences, corrections, figures, segments."""
+    design = found.design
+    level = f"{100 * (1 - design.alpha):g} %"
+    looked = {
+        None: f"Intervals hold {level}, for one look at the end; --peek for more.",
+        "open": f"Intervals hold {level} at every look, narrowest near {design.planned or 0:,.0f} units.",
+        "horizon": f"Intervals hold {level} at every look up to {design.planned or 0:,.0f} units.",
+    }[design.peek]
+    made = [Part(sentences(found)), Part((looked, *found.notes))]
+    made.append(Part((), _COLUMNS, [_row(one) for one in found.findings]))
+    if found.chain:
+        made.append(Part(found.chain))
+    for metric, variant in dict.fromkeys((one.metric, one.variant) for one in found.segments):
+        rows = [one for one in found.segments if (one.metric, one.variant) == (metric, variant)]
+        head = (
+            f"{metric} of {variant} by segment, drawn towards the effect on all; that segments differ at all has "
+            f"p {rows[0].p_differ:.3g}."
+        )
+        cells = [
+            (
+                *(one.segment, f"{one.n_control:,}", f"{one.n:,}"),
+                *(f"{value:+.4f}" for value in (one.effect, one.shrunk, one.low, one.high)),
+            )
+            for one in rows
+        ]
+        made.append(Part((head,), ("segment", design.variants[0], variant, "own", "drawn", "low", "high"), cells))
+    return made
+
+
+_COLUMNS = ("metric", "variant", "units", "control", "value", "lift", "difference", "low", "high", "p", "corrected")
+
+
+def _row(one: Finding) -> tuple[str, ...]:
+    figures = (one.value_control, one.value)
+    return (
+        one.metric,
+        one.variant,
+        f"{one.n + one.n_control:,}",
+        *(_short(value) for value in figures),
+        lift(one)[0] if math.isfinite(one.relative) else "",
+        *(_short(value) for value in (one.difference, one.low, one.high)),
+        *(f"{p:.3g}" if math.isfinite(p) else "" for p in (one.p, one.p_corrected)),
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.5g}" if math.isfinite(value) else ""
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.12g}") if isinstance(value, float) and math.isfinite(value) else value
+
+
+def _rounded_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: _rounded(value) for name, value in row.items()}
