@@ -43,9 +43,7 @@ PARTS = {
     "privacy": ("privacy",),
     "segments": ("segment",),
     "decisions": ("decisions",),
-    "simulate": ("simulate",),
     "measure": ("measure",),
-    "experiment": ("experiment",),
 }
 """File of commands → the names it registers at the top. Only the file of the command that is run is imported; all of
 them for the help of everything: so each must be light, nothing heavy outside the bodies of its commands."""
