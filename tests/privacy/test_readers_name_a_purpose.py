@@ -46,7 +46,7 @@ RAW = {
     "feedback/decisions.py": "filters what it scans",
     "serving/context.py": "reads the history of those whom personalization covers",
     "serving/surfaces/plan_usage.py": "who is in whose account; of members who are not covered nothing but that",
-    "serving/surfaces/plan_audit.py": "looks up the users who are asked about, whom analytics and personalization cover",
+    "serving/surfaces/plan_audit.py": "looks up the users who are asked about, covered by both purposes",
     "api.py": "the catalogue",
 }
 """Who may open tables of people without a purpose, and why."""
