@@ -10,8 +10,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona_cli.experiments.api import Serving
 from persona_cli.feedback.api import Decisions
-from persona_cli.feedback.deciding import Deciding
 from persona_cli.privacy.api import Privacy
 from persona_cli.serving.api import Explaining
 from persona_cli.workspace import home as homes
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Moment = str | date | datetime | None
 
 
-class Workspace(Deciding, Explaining):
+class Workspace(Serving, Explaining):
     """An existing workspace: the folder named, else $PERSONA_WORKSPACE, else the nearest; MissingInput without one."""
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -343,43 +343,6 @@ class Workspace(Deciding, Explaining):
             run.counts |= {name: done.result[name] for name in ("users", "test_pairs", "items")}
             run.outputs |= done.files or {}
         return done
-
-    def recommend(
-        self,
-        users: Sequence[str] | pl.Series | None = None,
-        *,
-        segment: str | None = None,
-        candidates: Sequence[str] | pl.Series | pl.DataFrame | None = None,
-        top: int | None = None,
-        model: str | None = None,
-        as_of: Moment = None,
-        context: Mapping[str, str] | None = None,
-        explain: bool = False,
-        include_holdout: bool = False,
-        log: bool = False,
-    ) -> pl.DataFrame:
-        """One row a list entry: user_id, rank, item_id, score, model, base, stage, holdout; see `serving.recommend`.
-
-        `candidates`: items to rank, or a frame of pairs (user_id, item_id). `log`: and decision_id; not with `as_of`.
-        """
-        import polars as pl
-
-        from persona_cli.feedback.decisions import serving
-        from persona_cli.serving.recommend import recommend
-        from persona_cli.serving.writing import flat
-
-        asked = None if users is None else pl.Series("user_id", users, dtype=pl.String)
-        only = candidates
-        if not (only is None or isinstance(only, pl.DataFrame)):
-            only = pl.Series("item_id", only, dtype=pl.String)
-        with runs.recording(self.home, ["recommend"]) as run, serving(self.home, run, log, as_of is not None) as served:
-            made = recommend(
-                self.home, users=asked, segment=segment, candidates=only, top=top, model=model,
-                as_of=moment_of(as_of), context=context, explain=explain, include_holdout=include_holdout,
-            )  # fmt: skip
-            run.counts = {"users": made.users, "holdout": made.holdout, "model": made.model}
-            with served(made.blocks, made.context) as blocks:
-                return pl.concat([flat(block) for block in blocks])
 
     def similar(self, item: str | None = None, *, top: int | None = None, model: str | None = None) -> pl.DataFrame:
         """The items that go with `item`, or with every item: item_id, rank, similar_id, score."""

@@ -40,6 +40,7 @@ __all__ = [
     "Format",
     "FormatOption",
     "JsonOption",
+    "NoExperimentsOption",
     "OutOption",
     "RecipientOption",
     "SetOption",
@@ -86,6 +87,9 @@ RecipientOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+NoExperimentsOption = Annotated[
+    bool, typer.Option("--no-experiments", help="Give everybody what is configured, also where an experiment runs.")
+]
 WaitOption = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait this long for another run to finish.")
 ]

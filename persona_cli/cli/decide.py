@@ -10,6 +10,7 @@ import typer
 from persona_cli.cli.common import (
     AsOfOption,
     JsonOption,
+    NoExperimentsOption,
     OutOption,
     WaitOption,
     command,
@@ -50,6 +51,7 @@ def decide(
     as_of: AsOfOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and keep nothing of it.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Add the reasons of every decision.")] = False,
+    no_experiments: NoExperimentsOption = False,
     audit: Annotated[
         bool, typer.Option("--audit", help="Of a plan surface: test whether its advice is fair, and write a report.")
     ] = False,
@@ -71,7 +73,8 @@ def decide(
     plan that holds the use (plan), the next question (survey): docs/surfaces.md, docs/plans.md.
     Decisions are kept (persona decisions), but not with --dry-run or --as-of, nor of people whom analytics do not
     cover; send the decision_id back in the events that answer to it. Who is held out, and whom personalization does
-    not cover, gets what the surface has for everybody.
+    not cover, gets what the surface has for everybody. Where an experiment runs on the surface (persona experiment),
+    who is in it gets what their variant decides, and the line tells it.
 
     Examples:
     persona decide home > decisions.jsonl
@@ -80,6 +83,7 @@ def decide(
     persona decide plans --audit --attributes people.csv
     """
     from persona_cli.events.lists import read_ids
+    from persona_cli.experiments import any_there
     from persona_cli.feedback.deciding import decide as made
     from persona_cli.serving.writing import write_json, write_lines
     from persona_cli.workspace.artifacts import file_digest
@@ -111,6 +115,11 @@ def decide(
             import polars as pl
 
             asked = pl.Series("user_id", user, dtype=pl.String)
+        deciding = None
+        if moment is None and not no_experiments and any_there(home):
+            from persona_cli.experiments.applied import deciding_on
+
+            deciding = deciding_on(home, surface)
         done = made(
             home,
             surface,
@@ -122,6 +131,7 @@ def decide(
             dry_run=dry_run,
             explain=explain,
             wait=wait,
+            deciding=deciding,
         )
         with out_stream(out) as stream:
             (write_json if as_json else write_lines)([done.rows], stream)

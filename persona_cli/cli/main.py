@@ -43,6 +43,7 @@ PARTS = {
     "privacy": ("privacy",),
     "segments": ("segment",),
     "decisions": ("decisions",),
+    "experiment": ("experiment",),
     "measure": ("measure",),
 }
 """File of commands → the names it registers at the top. Only the file of the command that is run is imported; all of

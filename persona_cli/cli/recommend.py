@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from persona_cli.cli.common import (
     Format,
     FormatOption,
     JsonOption,
+    NoExperimentsOption,
     OutOption,
     RecipientOption,
     WaitOption,
@@ -32,6 +34,9 @@ from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from persona_cli.serving.recommend import Recommendations
+    from persona_cli.workspace.home import Home
 
     Blocks = Iterator[pl.DataFrame]
 
@@ -80,6 +85,11 @@ def recommend(
     log: Annotated[
         bool, typer.Option("--log", help="Keep what is served, with a decision_id in each line, to be judged later.")
     ] = False,
+    no_experiments: NoExperimentsOption = False,
+    interleave: Annotated[
+        str | None,
+        typer.Option(metavar="EXPERIMENT", help="Merge the lists of the two variants of this experiment."),
+    ] = None,
     recipient: RecipientOption = None,
     wait: WaitOption = 0.0,
     format: FormatOption = None,
@@ -95,7 +105,8 @@ def recommend(
     "generic", "consent": false. With --explain every item has reasons in words and shares of its score by items of the
     user's own history and whatever else adds to it, and every list its layers: context, cohort, individual. With --log
     each list is kept as a decision (persona decisions), except of people whom analytics do not cover; send its
-    decision_id back in the events that answer to it.
+    decision_id back in the events that answer to it. Where an experiment runs on recommend (persona experiment), who is
+    in it gets the list of their variant, which is told in the line; not with --model or --as-of.
 
     Examples:
     persona recommend > out.jsonl
@@ -105,12 +116,12 @@ def recommend(
     persona recommend --candidates hits.csv --context device=mobile
     persona recommend --out lists.jsonl --recipient "Mail house Ltd"
     persona recommend --log --out lists.jsonl
+    persona recommend --interleave new-model --log --out lists.jsonl
     """
     from persona_cli.events.lists import read_ids
     from persona_cli.feedback.decisions import serving
     from persona_cli.privacy.recipients import named
     from persona_cli.privacy.recipients import register as note
-    from persona_cli.serving.recommend import recommend as serve
     from persona_cli.workspace.artifacts import file_digest
     from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
@@ -139,7 +150,7 @@ def recommend(
         if candidates is not None:
             listed = read_ids(candidates, ["item_id"], ["user_id"])
             listed = listed if "user_id" in listed.columns else listed["item_id"]
-        made = serve(
+        made = _serving(home, not no_experiments, interleave)(
             home,
             users=asked,
             segment=segment,
@@ -163,6 +174,19 @@ def recommend(
         say(f"{unlogged:,} of {made.users:,} lists are not logged: analytics do not cover these people")
     if out is not None:
         say(f"{made.users:,} lists by {made.model} in {out}")
+
+
+def _serving(home: Home, experiments: bool, interleave: str | None) -> Callable[..., Recommendations]:
+    """What makes lists: with experiments where there may be any."""
+    from persona_cli.experiments import any_there
+
+    if interleave is None and not (experiments and any_there(home)):
+        from persona_cli.serving.recommend import recommend as serve
+
+        return serve
+    from persona_cli.experiments.applied import recommend as tried
+
+    return functools.partial(tried, experiments=experiments, interleave=interleave)
 
 
 def _write(lists: AbstractContextManager[Blocks], format: Format, out: Path | None, whole: bool) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from persona_cli.workspace import locks, runs
+from persona_cli.workspace import locks
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.moments import moment_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from persona_cli.serving.surfaces import Surface
     from persona_cli.serving.surfaces.visitors import Visitors
     from persona_cli.workspace.runs import Run
+
+
+Deciding = Callable[..., "tuple[pl.DataFrame, Visitors]"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,11 @@ def decide(
     dry_run: bool = False,
     explain: bool = False,
     wait: float = 0.0,
+    deciding: Deciding | None = None,
 ) -> Decided:
     """Decide on a surface for users (default: all who are known) and keep the decisions.
+
+    `deciding` is what decides, in the place of `serving.surfaces.deciding.decisions`: an experiment may.
 
     Not kept are those of a `dry_run`, those as of a past moment, which nobody was served, and those of people whom
     analytics do not cover. Raises MissingInput for a surface that is not there, Busy while another run holds the tables
@@ -70,7 +75,7 @@ def decide(
 
     # Held from before anybody's data is read, so that nobody is erased before what was decided for them is kept.
     with locks.hold(home, "tables", f"decide {name}", wait) if keeping else nullcontext():
-        rows, asked = decisions(
+        rows, asked = (deciding or decisions)(
             home,
             surface,
             at=at,
@@ -104,6 +109,7 @@ def _to_keep(surface: Surface, rows: pl.DataFrame, asked: Visitors) -> pl.DataFr
     if "items" in rows.columns:
         lists = of_lists(rows, context, surface.name)
         return lists.with_columns(rows["policy"], rows["propensity"])
+    tried = [name for name in ("variant",) if name in rows.columns]
     (key,) = {"config", "choice"} & set(rows.columns)
     return rows.select(
         "user_id",
@@ -112,44 +118,8 @@ def _to_keep(surface: Surface, rows: pl.DataFrame, asked: Visitors) -> pl.DataFr
         "propensity",
         "stage",
         "rules",
+        *tried,
         pl.col("holdout").fill_null(False),
         choice=pl.when(pl.col(key).is_not_null()).then(pl.col(key).struct.json_encode()),
         context=context,
     )
-
-
-class Deciding:
-    """`Workspace.decide`."""
-
-    home: Home
-
-    def decide(
-        self,
-        surface: str,
-        users: Sequence[str] | pl.Series | None = None,
-        *,
-        segment: str | None = None,
-        context: Mapping[str, str] | None = None,
-        as_of: str | date | datetime | None = None,
-        dry_run: bool = False,
-        explain: bool = False,
-        wait: float = 0.0,
-    ) -> pl.DataFrame:
-        """One row a user: decision_id, user_id, surface, items | config | choice, policy, …; see `decide`."""
-        import polars as pl
-
-        asked = None if users is None else pl.Series("user_id", users, dtype=pl.String)
-        with runs.recording(self.home, ["decide", surface]) as run:
-            made = decide(
-                self.home,
-                surface,
-                run,
-                users=asked,
-                segment=segment,
-                context=context,
-                as_of=moment_of(as_of),
-                dry_run=dry_run,
-                explain=explain,
-                wait=wait,
-            )
-        return made.rows

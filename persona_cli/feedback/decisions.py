@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from persona_cli.consent.subjects import suppressed
 from persona_cli.errors import BadData, UsageError
@@ -53,14 +54,19 @@ SCHEMA = pa.schema(
         pa.field("month", pa.string()),
     ]
 )
-"""`context`: JSON of what was known of the moment; `choice`: JSON of what was chosen, where it is no list; `items`: the
-list, `position` from 1; `propensity`: the chance with which the policy chooses this, here or of each item."""
+"""`context`: JSON of what was known of the moment; `choice`: JSON of what was chosen, where it is no list, or of the
+`teams` of a merged one; `items`: the list, `position` from 1; `propensity`: the chance with which the policy chooses
+this, here or of each item; `variant`: "EXPERIMENT:VARIANT", several joined by commas."""
 PARTITION = ("month",)
 TYPES = pl.Schema(SCHEMA)
 GIVEN = tuple(name for name in SCHEMA.names if name not in ("decision_id", "at", "run", "month"))
 """Columns that may be given to `log`."""
 LISTS, RANKING = "recommend", "ranking"
 """The surface of the lists that `persona recommend` makes, and the policy that orders them: the best first."""
+MERGED = "interleaved"
+"""The variant of lists that were merged from those of two variants."""
+TEAMS = ("credit", "rank_a", "rank_b")
+"""Of merged lists: what methods of interleaving tell of an entry beside its team."""
 _HEX = 32
 _ROWS_A_FILE = 250_000
 _REPEATED = [
@@ -251,11 +257,26 @@ def of_lists(block: pl.DataFrame, context: pl.Series, surface: str) -> pl.DataFr
         }
     )
     lists = nested([*items], ends)
-    there = [name for name in ("rules", "variant") if name in block.columns]
+    there: list[str] = [name for name in ("rules", "variant") if name in block.columns]
+    if "team" in entries.columns:
+        there.append("choice")
+        merged = pl.col("variant").str.ends_with(f":{MERGED}")
+        block = block.with_columns(choice=pl.when(merged).then(_teams(entries, lengths)))
+    share = pl.col("share").fill_null(1.0) if "share" in block.columns else pl.lit(1.0)
     return block.select(
         "user_id", "model", "stage", *there, pl.col("holdout").fill_null(False), items=lists, context=context,
-        surface=pl.lit(surface), policy=pl.lit(RANKING), propensity=pl.lit(1.0),
+        surface=pl.lit(surface), policy=pl.lit(RANKING), propensity=share,
     )  # fmt: skip
+
+
+def _teams(entries: pl.DataFrame, lengths: NDArray[np.int64]) -> pl.Series:
+    """JSON of whom each entry of merged lists is credited to, and what the method needs besides (n_lists,)."""
+    rows = pl.Series(np.repeat(np.arange(len(lengths)), lengths))
+    told = entries.select(pl.col("team").alias("teams"), *(name for name in TEAMS if name in entries.columns))
+    by_list = told.group_by(rows.alias("row"), maintain_order=True).all()
+    text = by_list.select("row", choice=pl.struct(told.columns).struct.json_encode())
+    every = pl.DataFrame({"row": np.arange(len(lengths))})
+    return every.join(text, on="row", how="left", maintain_order="left")["choice"]
 
 
 def _chances(entries: pl.DataFrame) -> pl.Series:

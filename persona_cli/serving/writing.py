@@ -15,7 +15,8 @@ _ROWS_A_GROUP = 100_000
 
 def write_lines(blocks: Iterable[pl.DataFrame], stream: IO[bytes]) -> None:
     """One JSON object a user; `holdout` is there only where it is true, `consent` only where it is false, and
-    `decision_id` where the list was logged. `rules` is there only where one gave way.
+    `decision_id` where the list was logged. `rules` is there only where one gave way, `variant` and its `share` only
+    of those who are in an experiment.
     """
     for block in blocks:
         stream.write(_lines(block))
@@ -67,19 +68,20 @@ def write_rows(rows: pl.DataFrame, format: str, stream: IO[bytes]) -> None:
 
 
 def flat(block: pl.DataFrame) -> pl.DataFrame:
-    """One row an entry: user_id, rank, item_id, score[, propensity][, reasons], model, base, stage[, rules], holdout[,
-    decision_id]."""
+    """One row an entry: user_id, rank, item_id, score[, propensity][, team][, reasons], model, base, stage[, rules][,
+    variant, share], holdout[, decision_id]."""
     numbered = block.with_columns(rank=pl.int_ranges(1, pl.col("items").list.len() + 1))
     rows = numbered.explode("items", "rank").drop_nulls("items").unnest("items")
     told = ["reasons"] if "reasons" in rows.columns else []
     if told:
         rows = rows.with_columns(pl.col("reasons").list.join("; "))
     logged = ["decision_id"] if "decision_id" in rows.columns else []
-    drawn = ["propensity"] if "propensity" in rows.columns else []
+    drawn = [name for name in ("propensity", "team", "credit", "rank_a", "rank_b") if name in rows.columns]
+    tried = [name for name in ("variant", "share") if name in rows.columns]
     ruled = [pl.col("rules").list.join("; ")] if "rules" in rows.columns else []
     held_out = pl.col("holdout").fill_null(False)
     before = ("user_id", "rank", "item_id", "score", *drawn, *told, "model", "base", "stage")
-    return rows.select(*before, *ruled, held_out, *logged)
+    return rows.select(*before, *ruled, *tried, held_out, *logged)
 
 
 def _lines(block: pl.DataFrame) -> bytes:
@@ -91,6 +93,9 @@ def _lines(block: pl.DataFrame) -> bytes:
         lines = lines.replace(b',"holdout":null,"consent":false}\n', b',"consent":false}\n')
         lines = lines.replace(b',"consent":null}\n', b"}\n")
     lines = lines.replace(b',"holdout":null}\n', b"}\n")
+    if "variant" in block.columns:
+        for name in (b"variant", b"share", b"team", b"credit", b"rank_a", b"rank_b"):
+            lines = lines.replace(b',"' + name + b'":null', b"")
     return lines.replace(b',"rules":null', b"") if "rules" in block.columns else lines
 
 

@@ -31,7 +31,7 @@ _PASSWORD = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^/@:\s]*):[^/@
 _SECRET = re.compile(r"(?i)((?:password|passwd|secret|token|api_?key|access_?key|signature)=)[^&\s]+")
 # Commands whose plain arguments name users (or, in SQL, may), whatever their caller says.
 _ID_COMMANDS = (("profile", "show"), ("sql",), ("privacy", "forget"), ("privacy", "verify-erasure"))
-_GROUPS = ("profile", "model", "quarantine", "runs", "config", "privacy", "decisions")
+_GROUPS = ("profile", "model", "quarantine", "runs", "config", "privacy", "decisions", "experiment")
 _ID_OPTIONS = ("--user", "--users")
 
 
