@@ -44,6 +44,7 @@ PARTS = {
     "segments": ("segment",),
     "decisions": ("decisions",),
     "experiment": ("experiment",),
+    "metric": ("metric",),
     "measure": ("measure",),
 }
 """File of commands → the names it registers at the top. Only the file of the command that is run is imported; all of

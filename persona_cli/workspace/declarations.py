@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from persona_cli.workspace.decision_declarations import DECISION_SETTINGS
+from persona_cli.workspace.metric_declarations import METRIC_SETTINGS
 from persona_cli.workspace.model_declarations import MODEL_SETTINGS
 from persona_cli.workspace.privacy_declarations import PRIVACY_SETTINGS
 from persona_cli.workspace.rules_declarations import RULES_SETTINGS
@@ -189,6 +190,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *SURFACE_SETTINGS,
     *DECISION_SETTINGS,
+    *METRIC_SETTINGS,
     Setting("train.time_limit", "duration", "4m", "Time for `persona train` without a model name (90s, 5m, 1h30m)."),
     Setting("train.validation_users", "whole", 2000, "Users on whom models are compared.", 1),
     Setting("train.cuts", "whole", 2, "Past cuts at which models are compared; fewer if users or time are few.", 1, 10),
