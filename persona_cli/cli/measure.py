@@ -167,7 +167,7 @@ def planned_shares(given: list[str] | tuple[str, ...], variants: tuple[str, ...]
 
 def show(found: Measured, chosen: Format, out: Path | None) -> None:
     """A measured experiment in the format asked for."""
-    from persona_cli.reports import measured
+    from persona_cli.experiments import measured
 
     if chosen == "json":
         emit_json(measured.document(found), out)
