@@ -43,6 +43,7 @@ PARTS = {
     "privacy": ("privacy",),
     "segments": ("segment",),
     "decisions": ("decisions",),
+    "bandit": ("bandit",),
     "experiment": ("experiment",),
     "metric": ("metric",),
     "measure": ("measure",),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from persona_cli.workspace import locks
+from persona_cli.workspace.bandit_declarations import ARMS
 from persona_cli.workspace.home import Home
 
 if TYPE_CHECKING:
@@ -102,6 +103,15 @@ def _to_keep(surface: Surface, rows: pl.DataFrame, asked: Visitors) -> pl.DataFr
     from persona_cli.feedback.decisions import contexts_as_text, of_lists
 
     known = asked.rows.select(sorted({"device", "country", "network", *asked.context} - {"hour"}))
+    if ARMS in surface.options:
+        from persona_cli.serving.surfaces.arms import PREFIX, told_features
+
+        told = told_features(surface, asked.rows)
+        known = known.with_columns(told[name] for name in told.columns if name not in known.columns)
+        arm = PREFIX + pl.col("arm")
+        variant = ["variant"] if "variant" in rows.columns else []
+        there = pl.concat_str(*variant, arm, separator=",", ignore_nulls=True)
+        rows = rows.with_columns(variant=pl.when(there != "").then(there))
     known = known.select(pl.when(~pl.Series(asked.holdout)).then(pl.all()).name.keep())
     if "hour" in asked.context:
         known = known.with_columns(hour=pl.lit(asked.context["hour"]))

@@ -19,12 +19,16 @@ chances*: the propensity is the chance with which the arm was drawn, also where 
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persona_cli.errors import BadData, UsageError
+from persona_cli.workspace import artifacts
+from persona_cli.workspace.home import Home
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,6 +38,7 @@ ONE = 1 << 16
 """Fixed point of features and rewards; sums are in units of 2^-32."""
 QUADRATURE_ERROR = 1e-9
 """Of chances that are integrated."""
+FOLDER = ("derived", "bandits")
 DRAWS = 8192
 """Of chances that are summed by draws: their standard error is at most 0.0055."""
 # Products are at most 2^32, so that sums of so many are whole numbers of float64 in any order.
@@ -290,3 +295,70 @@ def _by_draws(mean: Floats, covariance: Floats) -> Floats:
         best = theta.argmax(axis=2)
         found[part] = (best[:, :, None] == np.arange(k)).mean(axis=1)
     return found
+
+
+class Learned(NamedTuple):
+    """What a surface's arms have earned, as it is kept: sums alone, nobody's rows."""
+
+    digest: str
+    """Of the declaration that the sums follow from."""
+    arms: tuple[str, ...]
+    sums: Sums
+    people: tuple[int, ...] = ()
+    """Different people whose rewards are in the sums, by arm."""
+    until: str | None = None
+    """ISO 8601: the last event of anybody when they were summed; None: there was none."""
+    waiting: int = 0
+    """Decisions that were seen and whose window was still open."""
+
+
+def learned_of(home: Home, surface: str) -> Learned | None:
+    """What was learned for a surface; None where nothing was. BadData where the file is damaged."""
+    path = _kept(home, surface)
+    try:
+        told = json.loads(path.read_bytes())
+        sums = Sums(*(np.array(told[name], dtype=np.int64) for name in Sums._fields))
+        k, d = len(told["arms"]), sums.b.shape[-1]
+        if [part.shape for part in sums] != [(k,), (k, d, d), (k, d), (k,)]:
+            raise ValueError("sums of other shapes")
+        more = tuple(told["people"]), told["until"], int(told["waiting"])
+        return Learned(told["digest"], tuple(told["arms"]), sums, *more)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise BadData(f"{path} is damaged ({error})", f"persona bandit update {surface}") from error
+
+
+def learned_of_or_none(home: Home, surface: str) -> Learned | None:
+    """As `learned_of`, where a damaged file counts as none: it is about to be replaced."""
+    try:
+        return learned_of(home, surface)
+    except BadData:
+        return None
+
+
+def keep_learned(home: Home, surface: str, learned: Learned | None) -> bool:
+    """Keep it in the place of what was there (None: remove that), if it is another; answers whether it was."""
+    path = _kept(home, surface)
+    if learned is None:
+        there = path.exists()
+        path.unlink(missing_ok=True)
+        return there
+    parts = {name: part.tolist() for name, part in learned.sums._asdict().items()}
+    told = {**learned._asdict(), **parts}
+    del told["sums"]
+    text = json.dumps(told) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    artifacts.write_text(path, text)
+    return True
+
+
+def kept_surfaces(home: Home) -> list[str]:
+    """Surfaces for which something was learned, sorted."""
+    return sorted(path.stem for path in home.path(*FOLDER).glob("*.json"))
+
+
+def _kept(home: Home, surface: str) -> Path:
+    return home.path(*FOLDER, f"{surface}.json")

@@ -99,6 +99,16 @@ MODELS: tuple[Store, ...] = (
         {"*": C("parameter", "parameters of a mixture, counts of events by type")},
         open=True,
     ),
+    Store(
+        "derived/bandits/*.json",
+        "What the arms of each surface have earned: sums over decisions, summed anew without those of the erased",
+        "computed by persona bandit update from decisions and what became of them",
+        ("analytics",),
+        "models",
+        "persona decide, persona bandit show",
+        {"*": C("parameter", "sums of features and rewards by arm; none is a person's")},
+        open=True,
+    ),
 )
 RESULTS: tuple[Store, ...] = (
     Store(

@@ -16,7 +16,7 @@ import polars as pl
 
 from persona_cli.errors import BadData, MissingInput
 from persona_cli.events.store import NAME as EVENTS
-from persona_cli.feedback import refitting, training
+from persona_cli.feedback import bandit_state, refitting, training
 from persona_cli.feedback.refitting import Refitted
 from persona_cli.models import gram_store
 from persona_cli.privacy.per_user import remove_people
@@ -83,6 +83,7 @@ def settle(
         gram = _gram(home, persons)
         tell("models")
         models = refitting.refit(home) if refit else refitting.unfitted(home)
+        bandit_state.refit(home)
         tell("figures of users")
         known = profile_rows(home, ("user_id",), purpose=None)["user_id"] if persons is None else None
         with locks.unread(home, READERS_WAIT) as alone:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from persona_cli.errors import nearest
+from persona_cli.workspace.bandit_declarations import ARMS, BANDIT, bandit_of
 from persona_cli.workspace.message_declarations import MESSAGE
 from persona_cli.workspace.plan_declarations import PLAN, check_plan
 from persona_cli.workspace.rules_declarations import surface_rules
@@ -117,10 +118,11 @@ def _surface(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known = KINDS[kind]
     found: dict[str, Any] = {"kind": kind} | {key: default for key, (default, _) in known.items()}
     for key, value in given.items():
-        if key == "kind":
+        if key in ("kind", ARMS, BANDIT):
             continue
         if key not in known:
-            raise ValueError(f"keys of the kind {kind} in {section}, which has {key!r}{nearest(key, ('kind', *known))}")
+            close = nearest(key, ("kind", *known, ARMS, BANDIT))
+            raise ValueError(f"keys of the kind {kind} in {section}, which has {key!r}{close}")
         try:
             found[key] = known[key][1](value)
         except ValueError as error:
@@ -129,7 +131,7 @@ def _surface(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{needed} in {section}, which has none")
     if kind == "plan":
         check_plan(found, section)
-    return found
+    return found | bandit_of(kind, given, found, known, section)
 
 
 SURFACE_SETTINGS: tuple[Setting, ...] = (

@@ -11,6 +11,7 @@ import polars as pl
 
 from persona_cli.serving.surfaces import Surface
 from persona_cli.serving.surfaces.visitors import Visitors, visitors
+from persona_cli.workspace.bandit_declarations import ARMS
 from persona_cli.workspace.home import Home
 
 if TYPE_CHECKING:
@@ -60,21 +61,31 @@ def decisions(
     earlier: Callable[[pl.Series], pl.DataFrame] | None = None,
     kept: Callable[[pl.Series], pl.Series] | None = None,
 ) -> tuple[pl.DataFrame, Visitors]:
-    """One row a user, sorted: user_id, surface, items | config | choice, policy, propensity, stage, rules[, model,
-    base][, layers][, reasons], holdout (true or null) and, where somebody is not covered, consent (false or null).
+    """One row a user, sorted: user_id, surface, items | config | choice, policy, propensity, stage, rules[, arm]
+    [, model, base][, layers][, reasons], holdout (true or null) and, where somebody is not covered, consent (false or
+    null).
 
     Of a `segment` only the members; users are all who are known where none are given. The same of the same: nothing is
-    drawn by chance. Raises what the kinds and `visitors` raise.
+    drawn by chance but arms, by a number that follows from the person and the period. Raises what the kinds and
+    `visitors` raise.
     """
     kind = kind_of(surface)
-    needed = kind.needs(home, surface)
+    if ARMS in surface.options:
+        from persona_cli.serving.surfaces import arms  # loaded only where there are some
+
+        needed = arms.needs(home, surface, kind)
+    else:
+        needed = kind.needs(home, surface)
     if segment is not None:
         from persona_cli.serving.recommend import in_segment  # with all that makes lists
 
         users = in_segment(home, segment, users, as_of)
     asked = visitors(home, needed, at=at, users=users, as_of=as_of, context=context, earlier=earlier, kept=kept)
-    found = kind.decide(home, surface, asked, explain)
-    more = [name for name in ("model", "base", "layers", "reasons") if name in found.columns]
+    if ARMS in surface.options:
+        found = arms.decide(home, surface, kind, asked, explain)
+    else:
+        found = kind.decide(home, surface, asked, explain)
+    more = [name for name in ("arm", "model", "base", "layers", "reasons") if name in found.columns]
     rows = found.select(
         asked.users,
         pl.lit(surface.name).alias("surface"),
