@@ -44,9 +44,10 @@ PARTS = {
     "segments": ("segment",),
     "decisions": ("decisions",),
     "bandit": ("bandit",),
-    "experiment": ("experiment",),
+    "simulate": ("simulate",),
     "metric": ("metric",),
     "measure": ("measure",),
+    "experiment": ("experiment",),
 }
 """File of commands → the names it registers at the top. Only the file of the command that is run is imported; all of
 them for the help of everything: so each must be light, nothing heavy outside the bodies of its commands."""

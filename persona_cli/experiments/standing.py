@@ -21,16 +21,12 @@ from persona_cli.experiments.running import AB, BANDIT, INTERLEAVE, Experiment, 
 from persona_cli.feedback import decisions as logged
 from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.identity import persons
-from persona_cli.workspace import locks, tables
+from persona_cli.workspace import locks
 from persona_cli.workspace.home import Home
-
-_SEEN = pl.Schema({"user_id": pl.String(), "at": pl.Datetime("us", "UTC"), "variant": pl.String()})
 
 
 def seen(home: Home, experiment: Experiment, until: datetime | None = None) -> pl.LazyFrame:
     """user_id (the person), at, variant (its name alone) of every decision logged in an experiment; in no order."""
-    if tables.open_table(home, logged.NAME) is None:
-        return pl.LazyFrame(schema=_SEEN)
     rows = logged.read(home, since=experiment.started, until=until)
     pattern = f"(?:^|,){re.escape(experiment.name)}:([^,]+)"
     rows = rows.filter(pl.col("variant").is_not_null())

@@ -338,6 +338,7 @@ SETTINGS: dict[str, str] = {
     "survey": "questions to new users, and what their answers mean",
     "features": "features computed of every user",
     "segments": "groups of users",
+    "metric": "what counts as success of an experiment, by event type and condition",
     "surface": "what is decided for whom: lists, order, panels, what is shown, what is asked",
     "privacy.purposes": "what data is used for, and what allows it",
     "privacy.collect": "what is stored at all, and how exactly",
