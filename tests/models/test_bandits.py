@@ -268,3 +268,21 @@ def test_nobody_is_chosen_for_where_nobody_is_asked_for() -> None:
     assert len(arm) == len(propensity) == 0
     arm, _ = drawn(np.array([[0.3, 0.7, 0.0]]), np.array([1 - 1e-17]))
     assert arm[0] == 1
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_in_a_closed_loop_it_loses_far_less_than_a_split(name: str) -> None:
+    rng = np.random.default_rng(11)
+    theta = rng.uniform(-0.15, 0.15, (K, D))
+    theta[:, 0] = 0.5
+    policy = Policy(name, epsilon=0.05)  # type: ignore[arg-type]
+    sums, lost, split = nothing(K, D), 0.0, 0.0
+    for _ in range(40):  # batches of 200
+        x = np.rint(rng.uniform(-1, 1, (200, D)) * ONE) / ONE
+        x[:, 0] = 1
+        mean = np.clip(x @ theta.T, 0, 1)
+        arm, _ = choose(policy, sums, x, rng.random(200))
+        lost += (mean.max(1) - mean[np.arange(200), arm]).sum()
+        split += (mean.max(1) - mean.mean(1)).sum()
+        sums = sums.plus(sums_of(x, arm, (rng.random(200) < mean[np.arange(200), arm]).astype(float), K))
+    assert lost < 0.55 * split
