@@ -70,10 +70,15 @@ def test_one_sentence_where_it_cannot_go_on(workspace: Path, capsys: pytest.Capt
         (("aa", "--a", "knn", "--method", "balanced"), 2, "aa interleaves none"),
         (("aa", "--a", "knn", "--floor", "0.1"), 2, "aa has fixed shares"),
         (("aa", "--a", "knn", "--base", "0.6"), 2, "a base rate of 0.6"),
-        (("aa", "--a", "knn", "--set", "evaluate.test_share=0.01"), 66, "too few held-out events"),
     ):
         out, err = answered(capsys, *words, code=code)
         assert out == "" and said in err and "Traceback" not in err
     assert run(["init", "empty"]) == 0
     assert run(["simulate", "aa", "--a", "knn", "-w", "empty"]) == 66
     assert "there are no users to simulate" in capsys.readouterr().err
+
+
+def test_too_few_people_with_something_new(films: Callable[[int], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    films(12)
+    out, err = answered(capsys, "aa", "--a", "knn", code=66)
+    assert out == "" and "too few held-out events: 12 users have " in err and "needs 20 with 50" in err
