@@ -63,7 +63,10 @@ def simulate(
         float, typer.Option(metavar="CHANCE", help="Chance of a click on what a person turned to later.")
     ] = 0.4,
     base: Annotated[
-        float, typer.Option(metavar="CHANCE", help="The base rate: chance of a click on anything else.")
+        float,
+        typer.Option(
+            metavar="CHANCE", help="The base rate: of anything else; where lists are logged, found from them."
+        ),
     ] = 0.02,
     method: Annotated[
         Literal["team-draft", "competitive-pairs", "probabilistic", "optimised", "balanced"] | None,

@@ -4,7 +4,7 @@ people      users with something new after the cut of `evaluate`; what that was 
             trained again on what was before it. What nobody has shown to like is clicked at a stated base rate
 visits      sessions of each of them within `days` days of the first one after the cut
 clicks      position-based or cascade (`clicks.py`), fitted by EM on logged lists where there are enough of them,
-            else as stated here; both chances are then scaled so that A gets as many clicks a list as were logged
+            else as stated here; then the base rate is that with which A gets as many clicks a list as were logged
 spread      how much readier to act some are than others: a factor of mean 1, gamma or lognormal, the likelier of
             the two for counts that are Poisson given the factor (a negative binomial, Greenwood and Yule 1920; the
             Poisson-lognormal, Bulmer 1974)
@@ -190,7 +190,7 @@ def behaviour(
         assert logged is not None
         clicking, reached = _scaled(clicking, people, logged)
         if not reached:
-            notes.append("lists get fewer clicks here than were logged: what was relevant afterwards explains no more")
+            notes.append("lists get fewer clicks here than were logged, at the largest base rate: raise --relevant")
         counted, source = logged.by_person, "clicks on logged lists"
     else:
         counted, source = _acts(sessions), "events of interest a session"
@@ -199,12 +199,8 @@ def behaviour(
 
 def _pair(home: Home, a: str, b: str | None) -> list[Recipe]:
     """The recipes of both and of the popular list, A first."""
-    names = []
-    for name in (a, b):
-        if name == "latest":
-            name = registry.load_model(home).reference
-        if name is not None:
-            names.append(name)
+    given = [name for name in (a, b) if name is not None]
+    names = [registry.load_model(home).reference if name == "latest" else name for name in given]
     wanted = recipes(home, names)
     if b is None:
         return wanted
@@ -332,25 +328,32 @@ def fitted(logged: Logged | None, k: int, model: ClickModel | None, relevant: fl
 
 
 def _scaled(clicking: Clicking, people: People, logged: Logged) -> tuple[Clicking, bool]:
-    """Both chances times one number, so that A's lists get as many clicks as the logged; False: they cannot."""
+    """The base rate with which A's lists get as many clicks as the logged; False: none below `relevant` is enough.
+
+    Where what is relevant alone gets more than that, both chances are lowered by one factor instead.
+    """
     wanted = float(logged.clicks.sum() / len(logged.clicks))
     weights = people.visits / people.visits.sum()
 
-    def clicks(times: float) -> float:
-        model = replace(clicking, relevant=times * clicking.relevant, base=times * clicking.base)
-        return float((click_chances(model.of(people.relevant), people.a).sum(axis=1) * weights).sum())
+    def lowered(times: float) -> Clicking:
+        return replace(clicking, relevant=times * clicking.relevant, base=times * clicking.base)
 
-    least, most = 1e-6, 0.95 / clicking.relevant
-    reached = clicks(most) >= wanted
-    times = float(optimize.brentq(lambda x: clicks(x) - wanted, least, most)) if reached else most
-    return replace(clicking, relevant=times * clicking.relevant, base=times * clicking.base), reached
+    def over(model: Clicking) -> float:
+        clicks = click_chances(model.of(people.relevant), people.a).sum(axis=1)
+        return float((clicks * weights).sum()) - wanted
+
+    if over(replace(clicking, base=1e-6)) >= 0:
+        return lowered(float(optimize.brentq(lambda x: over(lowered(x)), 1e-6, 1.0))), True
+    if over(most := replace(clicking, base=clicking.relevant)) <= 0:
+        return most, False
+    base = float(optimize.brentq(lambda x: over(replace(clicking, base=x)), 1e-6, clicking.relevant))
+    return replace(clicking, base=base), True
 
 
 def _acts(sessions: pl.DataFrame) -> tuple[Floats, Floats]:
     """Events of interest and sessions of each person (n_people,) both."""
     of_interest = pl.col("item_id").is_not_null() & (pl.col("strength") > 0) & ~pl.col("never")
     sums = sessions.group_by("user_id").agg(acts=of_interest.sum(), sessions=pl.col("session").n_unique())
-    sums = sums.sort("user_id")
     return sums["acts"].to_numpy().astype(np.float64), sums["sessions"].to_numpy().astype(np.float64)
 
 

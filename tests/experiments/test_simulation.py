@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from persona_cli.errors import UsageError
-from persona_cli.experiments.behaviour import Behaviour, Clicking, Logged, People, Spread, fitted, spread_of
+from persona_cli.experiments.behaviour import Behaviour, Clicking, Logged, People, Spread, _scaled, fitted, spread_of
 from persona_cli.experiments.clicks import CascadeModel, clicks_on
 from persona_cli.experiments.merging import mixed
 from persona_cli.experiments.playing import Plan
@@ -123,6 +123,18 @@ def test_clicks_are_fitted_where_enough_are_logged() -> None:
     few = Logged(items[:50], clicks[:50], (np.ones(1), np.ones(1)))
     assert fitted(few, 8, None, 0.4, 0.02).lists == 0 and "50 lists" in fitted(few, 8, None, 0.4, 0.02).told
     assert len(fitted(logged, 8, "position", 0.4, 0.02).examination) == 8
+
+
+def test_lists_of_a_get_as_many_clicks_as_were_logged() -> None:
+    people = made(0.1, 0.2).people  # A's lists hold one item without evidence, B's one with
+    logged = Logged(np.zeros((400, 1), dtype=np.int64), np.arange(400)[:, None] < 60, (np.ones(1), np.ones(1)))
+    clicking = Clicking("cascade", 0.4, 0.02, np.ones(1), 0.7, 0.15)
+    found, reached = _scaled(clicking, people, logged)
+    assert reached and found.base == pytest.approx(0.15, abs=1e-6) and found.relevant == 0.4
+    found, reached = _scaled(clicking, replace(people, a=people.b), logged)
+    assert reached and found.relevant == pytest.approx(0.15, abs=1e-6) and found.base == pytest.approx(0.0075, abs=1e-6)
+    found, reached = _scaled(replace(clicking, relevant=0.1), people, logged)
+    assert not reached and found.base == 0.1
 
 
 def test_what_cannot_be_simulated() -> None:
