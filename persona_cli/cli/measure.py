@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from persona_cli.cli.common import (
+    AsOfOption,
     Format,
     FormatOption,
     JsonOption,
     OutOption,
     chosen_format,
+    command,
     emit_json,
+    invocation,
+    locate_home,
     out_stream,
+    plain,
     printable,
     render,
     render_parts,
+    say,
     warn,
     with_options,
 )
@@ -63,6 +69,8 @@ def register(app: typer.Typer) -> None:
         cls=Group, rich_markup_mode=None, add_completion=False, invoke_without_command=True, no_args_is_help=True
     )
     inner.callback()(with_options(of_file))
+    command(inner, experiment)
+    command(inner, interleave)
     app.add_typer(inner, name="measure", help=ABOUT, rich_help_panel="Experiment")
 
 
@@ -141,6 +149,109 @@ def of_file(
         force=force,
     )
     show(found, chosen, out)
+
+
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An experiment: persona experiment list.")],
+    metric: Annotated[
+        _Texts, typer.Option("--metric", metavar="NAME", help="Instead of the metric it was started with; may repeat.")
+    ] = None,
+    segment: Annotated[
+        str | None,
+        typer.Option("--segment", metavar="NAME", help="Show effects by a segment of persona.toml, or a column."),
+    ] = None,
+    alpha: AlphaOption = 0.05,
+    correct: CorrectOption = "holm",
+    peek: PeekOption = None,
+    planned: PlannedOption = None,
+    force: ForceOption = False,
+    as_of: AsOfOption = None,
+    format: FormatOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """What the variants of an experiment brought, from each person's first exposure on.
+
+    By its metric and guardrails, with the time before taken into account. People seen in two variants are left out.
+    The result is kept in reports/experiment-NAME-RUN/ (measured.json, and sums.parquet without anybody's id).
+
+    Examples:
+    persona measure experiment new-model
+    persona measure experiment new-model --metric arpu --metric ctr --segment device
+    persona measure experiment new-model --peek horizon --planned 20000 --json
+    """
+    from datetime import UTC, datetime
+
+    from persona_cli.experiments import measured, results
+    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.runs import recording
+
+    home, chosen = locate_home(), chosen_format(format, as_json)
+    until = moment_of(as_of) or datetime.now(UTC)
+    with recording(home, invocation.words) as run:
+        found, sums = results.measure_experiment(
+            home,
+            name,
+            until,
+            asked=metric or (),
+            segment=segment,
+            alpha=alpha,
+            correction=_CORRECTIONS.get(correct, correct),
+            peek=peek,
+            planned=planned,
+            force=force,
+        )
+        said = plain({"experiment": name, "until": until, **measured.document(found)})
+        folder = results.write(home, name, run.id, said, sums)
+    if chosen == "json":
+        emit_json(said, out)
+    else:
+        show(found, chosen, out)
+    say(f"kept in {folder}")
+
+
+def interleave(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An experiment whose lists are interleaved.")],
+    alpha: AlphaOption = 0.05,
+    planned: Annotated[
+        float | None,
+        typer.Option("--planned", metavar="N", min=1, help="People at whom looking at any time is to cost least."),
+    ] = None,
+    as_of: AsOfOption = None,
+    format: FormatOption = None,
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Which of two interleaved rankings people prefer, how sure that is, and whether it is enough to stop.
+
+    From clicks on merged lists that were logged (persona recommend --interleave NAME --log).
+
+    Examples:
+    persona measure interleave new-model
+    persona measure interleave new-model --planned 2000 --json
+    """
+    from datetime import UTC, datetime
+
+    from persona_cli.experiments import results
+    from persona_cli.experiments.running import load
+    from persona_cli.reports.parts import Part
+    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.runs import recording
+
+    home, chosen = locate_home(), chosen_format(format, as_json)
+    until = moment_of(as_of) or datetime.now(UTC)
+    with recording(home, invocation.words) as run:
+        found = results.measure_interleaved(home, name, until, alpha=alpha, planned=planned)
+        names = load(home, name).names
+        said = plain({"experiment": name, "until": until, **results.preference_document(found, names)})
+        folder = results.write(home, name, run.id, said)
+    if chosen == "json":
+        emit_json(said, out)
+    elif chosen == "table":
+        render_parts([Part(results.preference_words(found, names))], out)
+    else:
+        render([{key: value for key, value in said.items() if key != "words"}], chosen, out)
+    say(f"kept in {folder}")
 
 
 def planned_shares(given: list[str] | tuple[str, ...], variants: tuple[str, ...]) -> tuple[float, ...] | None:

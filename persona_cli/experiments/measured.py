@@ -12,6 +12,7 @@ from persona_cli.reports.parts import Part
 _SHARES = {
     "ok": "as planned",
     "warns": "further from the plan than chance gives once in a hundred: look into how units are assigned and logged",
+    "adaptive": "shares followed outcomes",
     "blocks": "NOT as planned: assignment or logging is broken, and no figure below is to be believed",
 }
 
@@ -34,20 +35,21 @@ def document(found: Measured) -> dict[str, Any]:
         "planned": design.planned,
         "metrics": records(found),
         "chain": list(found.chain),
-        "segments": [_rounded_row(one._asdict()) for one in found.segments],
+        "segments": [rounded_row(one._asdict()) for one in found.segments],
         "notes": list(found.notes),
     }
 
 
 def records(found: Measured) -> list[dict[str, Any]]:
     """One row a metric and variant."""
-    return [_rounded_row(one._asdict()) for one in found.findings]
+    return [rounded_row(one._asdict()) for one in found.findings]
 
 
 def sentences(found: Measured) -> list[str]:
     """What is to be read first: a mismatch of shares, then each metric, guardrails last."""
     counts = " : ".join(f"{n:,}" for n in found.counts)
-    shares = f"{counts} units of {', '.join(found.design.variants)}, p {found.srm_p:.3g}: {_SHARES[found.srm]}"
+    p = "" if math.isnan(found.srm_p) else f", p {found.srm_p:.3g}"
+    shares = f"{counts} units of {', '.join(found.design.variants)}{p}: {_SHARES[found.srm]}"
     goals = [one.words for one in found.findings if one.role != GUARDRAIL]
     return [shares, *goals, *(f"guardrail {one.words}" for one in found.findings if one.role == GUARDRAIL)]
 
@@ -106,5 +108,6 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.12g}") if isinstance(value, float) and math.isfinite(value) else value
 
 
-def _rounded_row(row: dict[str, Any]) -> dict[str, Any]:
+def rounded_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its numbers to 12 digits."""
     return {name: _rounded(value) for name, value in row.items()}

@@ -52,7 +52,7 @@ class Measured(NamedTuple):
     counts: tuple[int, ...]
     srm_p: float
     srm: str
-    """ok, warns or blocks."""
+    """ok, warns or blocks; adaptive where shares were no plan."""
     findings: tuple[Finding, ...]
     chain: tuple[str, ...]
     """How the corrections came about."""
@@ -245,15 +245,22 @@ def measure(
     p, state = check_shares(design, counts, force)
     units, cut = capped(units, questions)
     own = [question for question in questions if question.name not in (given or {})]
-    arms = {**arms_of(units, own, len(design.variants)), **(given or {})}
+    arms: dict[str, Any] = {**arms_of(units, own, len(design.variants)), **(given or {})}
     found = []
     for question in questions:
         control, *treatments = arms[question.name]
         for name, treatment in zip(design.variants[1:], treatments, strict=True):
-            found.append((question, name, peeked(estimate(question, control, treatment, design.alpha), design)))
+            e = peeked(estimate(question, control, treatment, design.alpha), design)
+            found.append((question, name, _hidden(e) if min(control.n, treatment.n) < SMALLEST_CELL else e))
     findings, chain = judged(found, design)
     parts = _segments(units, own, design, segment) if segment is not None else ()
     return Measured(design, tuple(counts), p, state, findings, chain, parts, (*notes, *cut))
+
+
+def _hidden(e: Estimate) -> Estimate:
+    """The estimate of so few units that have a value that nothing of it is shown."""
+    nothing = Estimate(*(np.full_like(e.difference, np.nan) for _ in e))
+    return nothing._replace(n_control=np.zeros_like(e.n_control), n_treatment=np.zeros_like(e.n_treatment))
 
 
 def _segments(units: pl.DataFrame, questions: Sequence[Question], design: Design, segment: str) -> tuple[Segment, ...]:
