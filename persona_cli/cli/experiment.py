@@ -92,8 +92,8 @@ def start(
     """Start an experiment: from now on persona recommend or persona decide gives people their variants.
 
     Who is in which variant follows from the first id seen of a person and never changes; the permanent holdout, and
-    people whom personalization or analytics do not cover, are in none. Lists are interleaved where --interleave NAME asks for it.
-    Keep what is served (--log), or nothing can be measured.
+    people whom personalization or analytics do not cover, are in none. Lists are interleaved where
+    --interleave NAME asks for it. Keep what is served (--log), or nothing can be measured.
 
     Examples:
     persona experiment start new-model --variants a=latest b=ease --metric ctr
