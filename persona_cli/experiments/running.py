@@ -240,7 +240,13 @@ def change(
 
 
 def check_metric(home: Home, name: str) -> None:
-    """Raise UsageError for a metric that is not there."""
+    """Raise UsageError for a metric that is not there, BadSettings for one that cannot be read."""
+    from persona_cli.experiments.metrics import named
+
+    named(home, [name])
+    from persona_cli.experiments.metrics import named
+
+    named(home, [name])
 
 
 def _checked(
