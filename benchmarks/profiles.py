@@ -26,8 +26,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from persona_cli.events.batch import rows_schema
-from persona_cli.events.ids import event_ids
+from persona_cli.events.batch import event_ids, rows_schema
 from persona_cli.events.store import EventStore
 from persona_cli.profiles.fold import NEEDED
 from persona_cli.profiles.read import profile, profiles

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from persona_cli.events.ids import SEPARATOR
+from persona_cli.events.batch import SEPARATOR
 
 Keys = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]

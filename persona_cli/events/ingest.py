@@ -22,19 +22,16 @@ import pyarrow as pa
 
 from persona_cli.errors import BadData, MissingInput, UsageError, nearest
 from persona_cli.events import opening, reading
-from persona_cli.events.attributes import Attributes
-from persona_cli.events.catalogue import CatalogueStore
+from persona_cli.events.catalogue import Attributes, CatalogueStore
 from persona_cli.events.consenting import Consenting
 from persona_cli.events.dedupe import Policy
 from persona_cli.events.dialects import choose
 from persona_cli.events.dialects.dialect import Dialect
 from persona_cli.events.door import DoorRules, admit
-from persona_cli.events.mapping import Mapping, parse_flags
-from persona_cli.events.masking import masked
 from persona_cli.events.opening import Format, Input
-from persona_cli.events.quarantine import Rejections
+from persona_cli.events.quarantine import Rejections, masked
 from persona_cli.events.reading import Reject
-from persona_cli.events.schema import Kind, kept_schema
+from persona_cli.events.schema import Kind, Mapping, kept_schema, parse_flags
 from persona_cli.events.store import EventStore
 from persona_cli.events.undo import undo
 from persona_cli.workspace import locks, runs

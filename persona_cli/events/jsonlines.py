@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from persona_cli.events.batch import Batch, Singly
 from persona_cli.events.columns import Columns, joined, numbers_in
-from persona_cli.events.escapes import unescaped
 from persona_cli.events.judge import Rejected, Rules, parse_json
 from persona_cli.events.layouts import Layout, Slice, layout_of
-from persona_cli.events.mapping import Path
 from persona_cli.events.opening import Block, too_long
-from persona_cli.events.scan import QUOTE, Mask, Positions, line_starts, scan
-from persona_cli.events.signatures import signatures
+from persona_cli.events.scan import QUOTE, Mask, Positions, Scan, line_starts, scan
+from persona_cli.events.schema import Path
 
 # A layout costs about as much as judging this many lines; fewer lines alike are judged one by one.
 WORTHWHILE = 20
@@ -185,3 +185,53 @@ def _paths(record: dict[str, Any], above: Path) -> Iterator[Path]:
             yield (*above, key)
         if isinstance(value, dict):
             yield from _paths(value, (*above, key))
+
+
+_UNICODE = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+")
+
+
+def unescaped(block: bytes) -> bytes:
+    """The same lines, one for one, with those escapes undone."""
+    if b"\\" not in block:
+        return block
+    # An escaped backslash must not lend its second half to what follows. The byte put there makes its line not plain.
+    block = block.replace(b"\\\\", b"\\\x01").replace(b"\\/", b"/")
+    return _UNICODE.sub(_characters, block) if b"\\u" in block else block
+
+
+def _characters(match: re.Match[bytes]) -> bytes:
+    units = match[0].decode("unicode_escape")
+    try:
+        text = units.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return match[0]
+    return match[0] if min(text) < "\x80" else text.encode()
+
+
+Words = npt.NDArray[np.uint64]
+
+# Bytes of a key that count, by its length.
+_FIRST_BYTES = np.array([(1 << 8 * length) - 1 for length in range(9)], np.uint64)
+# How a value begins; all numbers are one kind.
+_KINDS = np.arange(256, dtype=np.uint64)
+_KINDS[[*b"-0123456789"]] = ord("0")
+_COLON, _SPACE = b": "
+_MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
+
+
+def signatures(scan: Scan, rows: Positions) -> Words:
+    """(rows,) signatures of plain lines, each with an even number of quotes, at least two."""
+    counts = scan.mark_count[rows]
+    begins = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    quotes = scan.marks[np.repeat(scan.first_mark[rows] - begins, counts) + np.arange(counts.sum())]
+    opening, closing = quotes[0::2], quotes[1::2]
+    length = np.minimum(closing - opening - 1, 8)
+    behind = scan.octets[closing + 1]
+    value = np.where(scan.octets[closing + 2] == _SPACE, scan.octets[closing + 3], scan.octets[closing + 2])
+    key = (scan.words[opening + 1] & _FIRST_BYTES[length]) * _MIXERS[0] + _KINDS[value] * _MIXERS[1]
+    mixed = np.where(behind == _COLON, key + length.astype(np.uint64), _KINDS[behind] * _MIXERS[2])
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIXERS[3]
+    place = np.arange(len(opening)) - np.repeat(begins // 2, counts // 2)
+    # A different odd factor for each place, so that the order counts.
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * (_MIXERS[0] + np.uint64(2) * place.astype(np.uint64))
+    return np.add.reduceat(mixed, begins // 2)

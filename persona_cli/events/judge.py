@@ -25,8 +25,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from persona_cli.events.mapping import Mapping, Path, Tree, json_type
-from persona_cli.events.schema import FIELDS, ID_FIELDS, KEY, MAX_ID_BYTES, Field
+from persona_cli.events.schema import FIELDS, ID_FIELDS, KEY, MAX_ID_BYTES, Field, Mapping, Path, Tree, json_type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_US = 631_152_000_000_000  # 1990-01-01T00:00:00Z

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from persona_cli.events.judge import Rejected, parse_json
-from persona_cli.events.mapping import Tree
 from persona_cli.events.scan import Mask, Positions, Scan
+from persona_cli.events.schema import Tree
 
 # Constants and numbers of values, in turn: how the JSON text of props is put together.
 Parts = list[bytes | int]

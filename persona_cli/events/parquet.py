@@ -15,10 +15,9 @@ from persona_cli.errors import BadData
 from persona_cli.events.batch import Batch, Record, Singly
 from persona_cli.events.columns import Columns
 from persona_cli.events.judge import Rules, json_text, props_text
-from persona_cli.events.mapping import Path
 from persona_cli.events.opening import Input, opened
 from persona_cli.events.scan import Mask, scan
-from persona_cli.events.schema import FIELDS, Field
+from persona_cli.events.schema import FIELDS, Field, Path
 from persona_cli.events.tabular import CUT, cut
 
 NO_OFFSET = -1  # records of Parquet have no place in bytes

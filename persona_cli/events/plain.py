@@ -17,12 +17,11 @@ import pyarrow as pa
 from persona_cli.events import tabular, translation
 from persona_cli.events.batch import Batch, Singly
 from persona_cli.events.columns import Columns, members, whole_seconds
-from persona_cli.events.dialects.dialect import Plain
-from persona_cli.events.dialects.words import event_type
+from persona_cli.events.dialects.dialect import Plain, event_type
 from persona_cli.events.judge import Rules
-from persona_cli.events.mapping import Mapping
 from persona_cli.events.opening import Block, too_long
 from persona_cli.events.scan import scan
+from persona_cli.events.schema import Mapping
 from persona_cli.events.translation import Translated, Translator
 
 

@@ -6,6 +6,7 @@ a kill or by mistake, adds nothing. So the quarantine can be committed before th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -143,3 +144,20 @@ def release(home: Home, keep: pa.Table | pl.DataFrame, files: Sequence[File], ta
     add = [table.write(rest.select(table.schema.names))] if rest.height else []
     table.commit(add, files, metadata={"run": run})
     table.discard(files)
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?(\s*:)?|\b(?:true|false|null)\b|[^\W\d_]|\d', re.DOTALL)
+
+
+def masked(raw: bytes, longest: int = 160) -> str:
+    """A line of which one sees the shape: keys stay, letters of values become x and their digits 0."""
+    text = raw[: 4 * longest].decode("utf-8", "replace")
+
+    def mask(found: re.Match[str]) -> str:
+        token = found[0]
+        if found[1] is not None or token in ("true", "false", "null"):
+            return token
+        return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "0", token))
+
+    shown = _TOKEN.sub(mask, text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"

@@ -26,9 +26,8 @@ from persona_cli.events import jsonlines, parquet, plain, tabular, translation
 from persona_cli.events.batch import Batch, Reject, rows_schema
 from persona_cli.events.dialects.dialect import NATIVE, Choice, Dialect
 from persona_cli.events.judge import Rules
-from persona_cli.events.mapping import Mapping, Path, resolve
 from persona_cli.events.opening import BLOCK_BYTES, Block, Damage, Format, Input, Lines
-from persona_cli.events.schema import Kind
+from persona_cli.events.schema import Kind, Mapping, Path, resolve
 from persona_cli.events.translation import Translator
 from persona_cli.workspace.settings import Settings
 

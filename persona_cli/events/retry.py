@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from persona_cli.errors import BadData, PersonaError
 from persona_cli.events import opening, reading
-from persona_cli.events.attributes import Attributes
+from persona_cli.events.catalogue import Attributes
 from persona_cli.events.consenting import Consenting
 from persona_cli.events.dialects import choose
 from persona_cli.events.dialects.dialect import Choice

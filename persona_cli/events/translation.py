@@ -19,11 +19,10 @@ from persona_cli.events import tabular
 from persona_cli.events.batch import Batch, Reject, Singly
 from persona_cli.events.dialects.dialect import Choice, Dialect, Dropped, Record, Rejected, value_at
 from persona_cli.events.judge import Rules, json_text, judge, parse_json
-from persona_cli.events.mapping import Mapping, Path, json_type, parse_flags
 from persona_cli.events.opening import Block, Damage, Format, too_long
 from persona_cli.events.parquet import NO_OFFSET
 from persona_cli.events.scan import Positions
-from persona_cli.events.schema import FIELDS, KEY, MAX_RAW_BYTES, Kind
+from persona_cli.events.schema import FIELDS, KEY, MAX_RAW_BYTES, Kind, Mapping, Path, json_type, parse_flags
 
 LOOKED_AT = 100  # records that decide which dialect a file is of
 ENOUGH = 0.9  # of these, where some are damaged

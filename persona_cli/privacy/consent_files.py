@@ -22,7 +22,7 @@ import polars as pl
 from persona_cli.consent.receipts import PURPOSES, append_words, parent
 from persona_cli.consent.subjects import subjects
 from persona_cli.errors import BadData, MissingInput, UsageError, nearest
-from persona_cli.events.masking import masked
+from persona_cli.events.quarantine import masked
 from persona_cli.events.schema import MAX_ID_BYTES
 from persona_cli.privacy.choices import followed, linked
 from persona_cli.workspace import locks

@@ -21,8 +21,8 @@ from persona_cli.errors import MissingInput, Refused, UsageError, nearest
 from persona_cli.events.batch import rows_schema
 from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.judge import Rejected, Rules, judge, parse_json
-from persona_cli.events.mapping import Mapping as FieldMapping
 from persona_cli.events.schema import EVENTS, kept_schema
+from persona_cli.events.schema import Mapping as FieldMapping
 from persona_cli.events.store import NAME
 from persona_cli.privacy.requests import begin_request, close_request, requests
 from persona_cli.privacy.settling import settle

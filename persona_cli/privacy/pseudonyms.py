@@ -7,7 +7,7 @@ same id have different pseudonyms. A user's id and an anonymous one are one kind
 who is who. 128 bits are kept: among 10^9 ids two share a pseudonym with probability 1.5e-21.
 
 Event ids are replaced as well: one that persona made is an unkeyed hash of the user's id and the event
-(`events/ids.py`), which can be tried out for every user, and one that was given is the same in every export.
+(`events/batch.py`), which can be tried out for every user, and one that was given is the same in every export.
 
 A pseudonym is personal data to whoever holds the key (GDPR Art. 4(5)), and hides nobody by itself: `unicity` counts how
 many people a few of their items single out.

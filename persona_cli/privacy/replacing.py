@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from persona_cli.events.judge import ASCII_BLANK, Number, Rejected, json_text, parse_json
-from persona_cli.events.mapping import Path, json_type
-from persona_cli.events.schema import EVENTS
+from persona_cli.events.schema import EVENTS, Path, json_type
 from persona_cli.privacy.pseudonyms import Places, Rename
 from persona_cli.privacy.unicity import Pairs
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import polars as pl
 
+from persona_cli.events.batch import event_id
 from persona_cli.events.dedupe import numbered
-from persona_cli.events.ids import event_id
 from persona_cli.events.judge import Rules, judge
-from persona_cli.events.mapping import resolve
-from persona_cli.events.schema import kept_schema
+from persona_cli.events.schema import kept_schema, resolve
 from persona_cli.events.store import scan_events
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home

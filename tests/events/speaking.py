@@ -11,8 +11,7 @@ from typing import Any
 from persona_cli.events.dialects import built_in
 from persona_cli.events.dialects.dialect import Dialect, Dropped, Record
 from persona_cli.events.judge import Rejected, Rules, judge, parse_json
-from persona_cli.events.mapping import Mapping
-from persona_cli.events.schema import FIELDS
+from persona_cli.events.schema import FIELDS, Mapping
 
 LATEST = 4_000_000_000_000_000
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "event-dialects"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from speaking import Record, dialect, hear
 
-from persona_cli.events.dialects.dialect import Dialect
+from persona_cli.events.dialects.dialect import Dialect, event_type
 from persona_cli.events.dialects.snowplow import COLUMNS
 from persona_cli.events.dialects.split import drop
-from persona_cli.events.dialects.words import event_type
 from persona_cli.events.referrers import class_of_campaign
 
 SEGMENT = dialect("segment")

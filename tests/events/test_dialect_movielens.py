@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from persona_cli.events.dialects.dialect import Dialect
 from persona_cli.events.dialects.movielens import DIALECTS
 from persona_cli.events.judge import Rules, judge
-from persona_cli.events.mapping import resolve
+from persona_cli.events.schema import resolve
 from tests.events.speaking import LATEST, SHARED, dialect, hear, heard, reason
 
 EVENTS = dialect("movielens")

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_cli.events.judge import Rejected, Rules, json_text, judge, parse_json, props_text
-from persona_cli.events.mapping import Mapping, resolve
-from persona_cli.events.schema import Kind
+from persona_cli.events.schema import Kind, Mapping, resolve
 
 LATEST_US = 1_800_000_000_000_000  # 2027-01-15
 EVENT = {"user_id": "u", "event_type": "click", "timestamp": "2026-01-05T10:20:30Z"}

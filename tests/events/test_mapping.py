@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from persona_cli.errors import BadData, UsageError
-from persona_cli.events.mapping import Mapping, json_type, parse_flags, resolve
+from persona_cli.events.schema import Mapping, json_type, parse_flags, resolve
 
 NATIVE = {("user_id",), ("event_type",), ("timestamp",)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from persona_cli.events.useragents import client
+from persona_cli.events.door import client
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"

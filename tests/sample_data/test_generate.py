@@ -89,7 +89,7 @@ def test_every_type_of_event_with_a_strength_occurs(good: list[dict[str, Any]]) 
 
 def test_bad_lines_are_few_and_of_many_kinds(files: dict[str, bytes]) -> None:
     from persona_cli.events.judge import Rejected, Rules, judge, parse_json
-    from persona_cli.events.mapping import resolve
+    from persona_cli.events.schema import resolve
 
     native = resolve(
         "events", {("user_id",), ("anon_id",), ("event_type",), ("timestamp",), ("value",)}, (), nested=True

@@ -12,9 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from persona_cli.events.dialects.dialect import Dialect, Record, Rejected, numbered
+from persona_cli.events.dialects.dialect import EVENT_TYPES, Dialect, Record, Rejected, event_type, numbered
 from persona_cli.events.dialects.split import fits, merged, money, native, number, put, read_json, said, split
-from persona_cli.events.dialects.words import EVENT_TYPES, event_type
 
 _USER = ("userId", "user_id", "userid", "customerId", "customer_id", "customer.id", "user.id", "uid")
 _ANON = ("anonymousId", "anonymous_id", "anonId", "anon_id", "deviceId", "device_id", "visitorId", "visitor_id")

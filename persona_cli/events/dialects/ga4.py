@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from persona_cli.events.dialects.dialect import Dialect, Dropped, Record, Rejected, elements, numbered
+from persona_cli.events.dialects.dialect import Dialect, Dropped, Record, Rejected, elements, event_type, numbered
 from persona_cli.events.dialects.split import campaign, merged, money, native, number, put, said, split, whole
-from persona_cli.events.dialects.words import event_type
 from persona_cli.events.judge import json_text
-from persona_cli.events.mapping import json_type
+from persona_cli.events.schema import json_type
 
 _CAMPAIGN = (
     ("session_traffic_source_last_click.manual_campaign.source",

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from persona_cli.events.dialects.dialect import Dialect, Record, Rejected
+from persona_cli.events.dialects.dialect import Dialect, Record, Rejected, event_type
 from persona_cli.events.dialects.split import native, split, whole
-from persona_cli.events.dialects.words import event_type
-from persona_cli.events.mapping import json_type
+from persona_cli.events.schema import json_type
 
 SOURCES = {
     "anon_id": ("session",),

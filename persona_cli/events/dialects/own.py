@@ -32,12 +32,12 @@ from persona_cli.events.dialects.dialect import (
     Record,
     Rejected,
     elements,
+    event_type,
     numbered,
     value_at,
     without,
 )
 from persona_cli.events.dialects.split import native, put, split
-from persona_cli.events.dialects.words import event_type
 from persona_cli.events.judge import json_text, parse_json
 from persona_cli.events.schema import FIELDS, Kind
 from persona_cli.workspace.settings import Settings

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from persona_cli.events.dialects.dialect import Dialect, Plain, Record, Rejected
+from persona_cli.events.dialects.dialect import Dialect, Plain, Record, Rejected, event_type
 from persona_cli.events.dialects.split import native, split, whole
-from persona_cli.events.dialects.words import event_type
 from persona_cli.events.schema import Kind
 
 INTERACTIONS = {

@@ -15,6 +15,7 @@ from persona_cli.events.dialects.dialect import (
     Record,
     Rejected,
     elements,
+    event_type,
     numbered,
     pick,
     read,
@@ -22,9 +23,7 @@ from persona_cli.events.dialects.dialect import (
     without,
 )
 from persona_cli.events.dialects.split import campaign, money, native, number, put, split
-from persona_cli.events.dialects.words import event_type
-from persona_cli.events.mapping import json_type
-from persona_cli.events.schema import KEY, Kind
+from persona_cli.events.schema import KEY, Kind, json_type
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 _ITEM = ("product_id", "productId", "item_id", "itemId", "sku", "content_id", "content_asset_id", "asset_id")

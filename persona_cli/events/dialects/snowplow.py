@@ -11,10 +11,19 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from persona_cli.events.dialects.dialect import Dialect, Record, Rejected, Sources, elements, numbered, value_at
+from persona_cli.events.dialects.dialect import (
+    EVENT_TYPES,
+    Dialect,
+    Record,
+    Rejected,
+    Sources,
+    elements,
+    event_type,
+    numbered,
+    value_at,
+)
 from persona_cli.events.dialects.split import campaign, merged, money, native, number, put, read_json, said, split
-from persona_cli.events.dialects.words import EVENT_TYPES, event_type
-from persona_cli.events.mapping import json_type
+from persona_cli.events.schema import json_type
 
 _NAMES_OF_COLUMNS = """
     app_id platform etl_tstamp collector_tstamp dvce_created_tstamp event event_id txn_id name_tracker v_tracker

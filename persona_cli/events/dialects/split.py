@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 from persona_cli.events.dialects.dialect import Record, Rejected, Sources, value_at, without
 from persona_cli.events.judge import ASCII_BLANK, SURELY_SHORT, Rules, constant, parse_json
-from persona_cli.events.mapping import Mapping as Places
-from persona_cli.events.mapping import json_type
 from persona_cli.events.referrers import campaign_text
-from persona_cli.events.schema import FIELDS, KEY, Field, Kind
+from persona_cli.events.schema import FIELDS, KEY, Field, Kind, json_type
+from persona_cli.events.schema import Mapping as Places
 
 _SPECS = {kind: {spec.name: spec for spec in fields} for kind, fields in FIELDS.items()}
 _ALL = {name for specs in _SPECS.values() for name in specs}
