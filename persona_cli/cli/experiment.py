@@ -21,6 +21,7 @@ from persona_cli.cli.common import (
     say,
     warn,
 )
+from persona_cli.cli.planning import numbers, plan
 from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The experimen
 
 def register(app: typer.Typer) -> None:
     experiment = group(app, "experiment", "Variants that are tried on parts of the people.", panel="Experiment")
+    command(experiment, plan)
     command(experiment, start)
     command(experiment, experiment_list, name="list")
     command(experiment, show)
@@ -92,8 +94,8 @@ def start(
     """Start an experiment: from now on persona recommend or persona decide gives people their variants.
 
     Who is in which variant follows from the first id seen of a person and never changes; the permanent holdout, and
-    people whom personalization or analytics do not cover, are in none. Lists are interleaved where
-    --interleave NAME asks for it. Keep what is served (--log), or nothing can be measured.
+    people whom personalization or analytics do not cover, are in none. Lists are interleaved where --interleave NAME
+    asks for it. Keep what is served (--log), or nothing can be measured.
 
     Examples:
     persona experiment start new-model --variants a=latest b=ease --metric ctr
@@ -110,10 +112,6 @@ def start(
     ):  # fmt: skip
         if value is not None and kind != wanted:
             raise UsageError(f"{one} says nothing of an experiment of the kind {kind}", f"--kind {wanted}")
-    try:
-        wished = [float(text) for text in shares.split(",")] if shares else []
-    except ValueError:
-        raise UsageError(f"--shares {shares}: expected numbers such as 0.5,0.3,0.2") from None
     how: dict[str, Any] = {"method": method, "policy": policy, "floor": floor, "discount": discount}
     from persona_cli.experiments.running import start as begin
     from persona_cli.workspace.runs import recording
@@ -126,7 +124,7 @@ def start(
             given,
             kind=kind,
             surface=surface,
-            shares=wished,
+            shares=numbers(shares),
             metric=metric,
             guardrails=guardrail or (),
             layer=layer,

@@ -244,9 +244,6 @@ def check_metric(home: Home, name: str) -> None:
     from persona_cli.experiments.metrics import named
 
     named(home, [name])
-    from persona_cli.experiments.metrics import named
-
-    named(home, [name])
 
 
 def _checked(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,9 @@ from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.identity import persons
 from persona_cli.workspace import locks
 from persona_cli.workspace.home import Home
+
+if TYPE_CHECKING:
+    from persona_cli.experiments.metrics import Metric
 
 
 def seen(home: Home, experiment: Experiment, until: datetime | None = None) -> pl.LazyFrame:
@@ -109,24 +112,53 @@ def state(home: Home, experiment: Experiment, at: datetime | None = None) -> dic
 
 
 def rewards(home: Home, experiment: Experiment, until: datetime, days: float | None = None) -> pl.DataFrame:
-    """user_id, variant, at, reward of each person whose window is over: by the metric of the experiment, else whether
-    the person clicked on what was decided. Sorted by user_id.
+    """user_id, variant, at, reward of each person whose window is over, sorted by user_id: what the metric of the
+    experiment says of them, more being better, or, where it has none, whether they clicked on what was decided.
 
-    People count when `days` since their first decision have passed (decisions.window_days), whatever they did until
-    then: who answers at once would otherwise count before those who do not answer at all.
+    The window is `days` from the first decision for a person (default: the metric's, else decisions.window_days), and
+    nobody counts before it is over: who answers at once would else count before those who do not answer at all.
     """
+    from persona_cli.experiments.metrics import named
+
+    metric = named(home, [experiment.metric])[0] if experiment.metric else None
+    if days is None:
+        days = metric.window_days if metric is not None else None
+    length = home.settings.number("decisions.window_days") if days is None else days
+    window = timedelta(days=length)
+    theirs = people(home, experiment, until).filter(pl.col("at") + window <= until)
+    if metric is None:
+        return theirs.with_columns(reward=_clicked(home, experiment, theirs, window, until))
+    return _worth(home, metric._replace(window_days=length, before_days=0.0), theirs, until)
+
+
+def _clicked(home: Home, experiment: Experiment, theirs: pl.DataFrame, window: timedelta, until: datetime) -> pl.Expr:
+    """1 for a person of `theirs` who clicked on a decision of the surface within the window, else 0."""
     from persona_cli.feedback.outcomes import join
 
-    window = timedelta(days=home.settings.number("decisions.window_days") if days is None else days)
-    theirs = people(home, experiment, until).filter(pl.col("at") + window <= until)
     made = join(home, experiment.started, until, until).decisions
     made = made.filter((pl.col("clicks") > 0) & pl.col("surface").eq(experiment.surface))
     clicked = made.select("user_id", clicked_at=pl.col("at") + pl.duration(seconds="click_seconds"))
     within = theirs.join(clicked, on="user_id").filter(
         pl.col("clicked_at") >= pl.col("at"), pl.col("clicked_at") < pl.col("at") + window
     )
-    hit = pl.col("user_id").is_in(within["user_id"].unique().implode())
-    return theirs.with_columns(reward=hit.cast(pl.Float64))
+    return pl.col("user_id").is_in(within["user_id"].unique().implode()).cast(pl.Float64)
+
+
+def _worth(home: Home, metric: Metric, theirs: pl.DataFrame, until: datetime) -> pl.DataFrame:
+    """`theirs` with the metric of each; left out are those who have none: nothing below a ratio, no score."""
+    from persona_cli.experiments.measuring import capped
+    from persona_cli.experiments.metrics import units
+    from persona_cli.experiments.verdicts import UP
+
+    question = metric.question(0)
+    frame, _ = capped(units(home, [metric], theirs, until), [question])
+    value = frame[question.columns[0]].cast(pl.Float64)
+    if question.kind == "ratio":
+        below = frame[question.columns[1]]
+        value = pl.select(pl.when(below > 0).then(value / below)).to_series()
+    if question.direction != UP:
+        value = 1 - value if question.kind == "proportion" else -value
+    return theirs.with_columns(reward=value).drop_nulls("reward")
 
 
 def arms(experiment: Experiment, rewarded: pl.DataFrame) -> allocation.Arms:
@@ -166,6 +198,11 @@ def reallocate(
         sums = arms(found, rewarded)
         gone: NDArray[np.bool_] = np.array([one in found.dropped for one in found.names])
         binary = bool(rewarded["reward"].is_in([0.0, 1.0]).all())
+        if found.policy == "ucb1" and not bool(rewarded["reward"].is_between(0.0, 1.0).all()):
+            raise UsageError(
+                f"ucb1 allocates by rewards from 0 to 1, and {found.metric} has others",
+                "start a bandit with --policy thompson, or one whose metric is a share",
+            )
         shares = allocation.shares(
             sums, "ucb1" if found.policy == "ucb1" else "thompson", "binary" if binary else "number",
             floor=found.floor, dropped=gone,

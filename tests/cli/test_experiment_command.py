@@ -77,6 +77,7 @@ def test_a_manifest_of_a_run_names_the_command_and_nobody(shop: Path, capsys: py
         ("start x --variants a=latest b=als", 66, "no als model has been trained yet"),
         ("start x --variants a=latest b=ease --shares half", 2, "expected numbers such as"),
         ("start x --variants a=latest b=ease --shares 0.5,0.6", 2, "add up to 1.1"),
+        ("start x --variants a=latest b=ease --metric wins", 2, "no metric is named 'wins'"),
         ("start x --variants a=latest b=ease --policy ucb1", 2, "--policy says nothing"),
         ("start x --variants a=latest b=ease --part 2", 2, "a part of a layer of 2"),
         ("start x --variants a=latest b=ease --surface nav", 66, "no surface is named 'nav'"),
@@ -98,6 +99,35 @@ def test_a_mistake_is_one_clear_sentence(
     assert words_of_it in err and not out and "Traceback" not in err
     assert [path.name for path in (shop / "experiments").iterdir()] == ["old"]
     assert (shop / "experiments/old/experiment.json").read_bytes() == before
+
+
+def test_a_plan_says_how_many_people_and_days_an_effect_takes(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (shop / "persona.toml").open("a") as file:
+        file.write('[metric.even]\nevent = "item_id = \'f00\'"\nvalue = "any"\nbefore_days = 0\n')
+    out, err = said(capsys, "experiment", "plan", "--metric", "even", "--effect", "30%", "--days", "12", "--json")
+    (row,) = json.loads(out)
+    lists = said(capsys, "recommend")[0].splitlines()
+    inside = {json.loads(line)["user_id"] for line in lists if "holdout" not in line}
+    events = [json.loads(line) for line in Path("events.jsonl").read_text().splitlines()]
+    share = len({event["user_id"] for event in events if event["item_id"] == "f00"} & inside) / len(inside)
+    n, spread = len(inside), share * (1 - share)
+    assert (row["people"], row["days"]) == (n, 12) and row["value"] == pytest.approx(share)
+    assert row["variance"] == pytest.approx(spread * n / (n - 1))
+    # (1.959964 + 0.841621)^2 = 7.8489: the normal law of a difference of two means.
+    assert row["needed"] == pytest.approx(2 * 2 * 7.8489 * row["variance"] / (0.3 * share) ** 2, abs=1)
+    assert row["detectable"] == pytest.approx((7.8489 * row["variance"] * 4 / n) ** 0.5, rel=1e-3)
+    assert not row["enough"] and f"{row['needed']:,} people: more than 12 days" in err
+    half = json.loads(said(capsys, "experiment", "plan", "--metric", "even", "--part", "0.5", "--json")[0])
+    assert half[0]["people"] == round(n / 2) and "needed" not in half[0]
+    three = ("experiment", "plan", "--metric", "even", "--effect", "0.3", "--variants", "3", "--days", "12", "--json")
+    assert json.loads(said(capsys, *three)[0])[0]["needed"] > 1.5 * row["needed"]
+    for words, part in (
+        ("--effect 5%", "name a metric"), ("--metric even --effect lots", "expected a share such as"),
+        ("--metric odd", "no metric is named 'odd'"), ("--metric even --days 400", "the events are of 12 days"),
+        ("--metric even --part 0", "expected shares over 0"), ("--metric even --variants 1", "expected at least 2"),
+        ("--metric even --shares 0.9,0.2", "add up to 1.1"),
+    ):  # fmt: skip
+        assert part in said(capsys, "experiment", "plan", *words.split(), code=2)[1]
 
 
 def test_lists_are_merged_only_for_an_experiment_of_that_kind(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -281,6 +281,35 @@ def test_a_bandit_gives_new_people_new_shares_and_keeps_the_others(home: Home) -
     assert people(home, experiment).height == 60
 
 
+def test_a_bandit_is_paid_by_its_metric(made_once: Path, elsewhere: Path) -> None:
+    shutil.copytree(made_once, elsewhere / "w")
+    with (elsewhere / "w" / SETTINGS_FILE).open("a") as file:
+        file.write('[metric.few]\nevent = "click"\nvalue = "count"\nwindow_days = 14\ndirection = "down"\n')
+        file.write('[metric.none]\nevent = "click"\nvalue = "any"\nwindow_days = 14\ndirection = "down"\n')
+    home = open_home(elsewhere / "w")
+    began = START + timedelta(weeks=8, minutes=-1)
+    for name, metric, policy, tried in (
+        ("x", "few", "thompson", "model=ease"), ("y", "none", "ucb1", "recommend.top=7"),
+        ("z", "few", "ucb1", "rules.strength=0.5"),
+    ):  # fmt: skip
+        variants = ["a=latest", f"b={tried}"]
+        start(home, name, variants, kind="bandit", metric=metric, policy=policy, layer=name, at=began)
+    ids = EVERYBODY.filter(~in_holdout(home, EVERYBODY)).head(40)
+    variant = pl.Series(["a", "b"] * 20)
+    text = "x:" + variant + ",y:" + variant + ",z:" + variant
+    log(home, pl.DataFrame({"user_id": ids, "surface": "recommend", "variant": text}), at=began)
+    # Two clicks of everybody in the fourteen days, one a week.
+    later = began + timedelta(days=15)
+    assert rewards(home, load(home, "x"), began + timedelta(days=13)).height == 0
+    assert rewards(home, load(home, "x"), later)["reward"].to_list() == [-2.0] * 40
+    assert rewards(home, load(home, "x"), later, days=7)["reward"].to_list() == [-1.0] * 40
+    assert rewards(home, load(home, "y"), later)["reward"].to_list() == [0.0] * 40
+    assert reallocate(home, "x", at=later)[0].current == pytest.approx([0.5, 0.5])
+    assert sum(reallocate(home, "y", at=later)[0].current) == pytest.approx(1)
+    with pytest.raises(UsageError, match="ucb1 allocates by rewards from 0 to 1"):
+        reallocate(home, "z", at=later)
+
+
 def test_a_batch_that_is_older_counts_less(home: Home) -> None:
     began = datetime(2026, 9, 1, tzinfo=UTC)
     start(home, "x", ["a=knn", "b=ease"], kind="bandit", discount=0.5, at=began)
@@ -380,6 +409,8 @@ def test_what_cannot_be_an_experiment_is_said_and_nothing_is_there(home: Home) -
         (UsageError, "lists of recommend", ab, {"kind": "interleave", "surface": "home"}),
         (UsageError, "more than everything", ab, {"kind": "bandit", "floor": 0.6}),
         (UsageError, "a ramp of 0", ab, {"ramp": 0.0}),
+        (UsageError, "no metric is named 'wins'", ab, {"metric": "wins"}),
+        (UsageError, "no metric is named 'wins'", ab, {"guardrails": ["wins"]}),
         (UsageError, "no method 'draft'", ab, {"method": "draft"}),
         (MissingInput, "no surface is named 'nav'", ab, {"surface": "nav"}),
         (MissingInput, "no als model", ["a=latest", "b=als"], {}),
