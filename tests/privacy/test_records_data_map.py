@@ -44,6 +44,7 @@ OTHER_SCHEMAS = {
 # Modules that write Parquet, and of which store; the files that commands leave are looked at below.
 WRITERS = {
     "workspace/tables.py": "every table",
+    "experiments/results.py": "sums of a measured experiment, without ids, in reports/",
     "models/gram_store.py": "models/gram/*/rows/*.parquet",
     "models/stored.py": "models/*/items.parquet",
     "models/popular.py": "models/*/cells.parquet",
