@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from persona_cli.cli.common import (
     render_parts,
     say,
 )
+from persona_cli.cli.what_if import ForceOption, RewardOption, SinceOption, UntilOption
 from persona_cli.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -96,6 +98,22 @@ def evaluate(
     holdout: Annotated[
         bool, typer.Option("--holdout", help="Also compare personalised users with the permanent holdout.")
     ] = False,
+    off_policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--off-policy", metavar="MODEL", help="What it would earn, by logged lists that explored; may repeat."
+        ),
+    ] = None,
+    surface: Annotated[
+        str | None,
+        typer.Option(
+            "--surface", metavar="NAME", help="What each logged variant or arm earns; or lists of --off-policy."
+        ),
+    ] = None,
+    reward: RewardOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    force: ForceOption = False,
     refit: Annotated[
         bool,
         typer.Option(
@@ -127,8 +145,23 @@ def evaluate(
     persona evaluate --from theirs.jsonl --from ours.parquet --test held-out.csv
     persona evaluate --choice
     persona evaluate --holdout
+    persona evaluate --off-policy ease --off-policy knn --since 2026-03-01
+    persona evaluate --surface recommend --reward conversion
     """
     chosen = chosen_format(format, as_json)
+    of_events: dict[str, object] = {"--split": split, "--model": model, "--set": settings, "--cuts": cuts > 1}
+    of_events |= {"--inflation": inflation, "--holdout": holdout, "--no-refit": not refit}
+    if off_policy or surface is not None:
+        from persona_cli.cli.what_if import off_policy as by_logged
+
+        more = {"--k": k, "--slice": slices, "--test": test, "--from": lists, "--compat": compat, "--html": html}
+        _only("logged decisions are looked at, not held-out events", {**of_events, **more, "--choice": choice})
+        by_logged(off_policy or [], surface, reward, since, until, as_of, force, chosen, out)
+        return
+    _only(
+        "these are of logged decisions: add --off-policy MODEL or --surface NAME",
+        {"--reward": reward, "--since": since, "--until": until, "--force": force},
+    )
     lengths = None if k is None else _lengths(k)
     if html is not None:
         from persona_cli.reports.charts import check
@@ -138,7 +171,9 @@ def evaluate(
         _choice(cuts, as_of, chosen, out)
         return
     if lists:
-        _only_with_lists(split, model, settings, cuts, inflation, holdout, refit, test)
+        _only("--from scores lists as they are, without a model", of_events)
+        if test is None:
+            raise UsageError("--from needs the right answers too", "add --test FILE with user_id and item_id")
         evaluation = _given(lists, str(test), lengths, slices or (), compat or (), as_of)
     else:
         from persona_cli.api import Workspace
@@ -210,29 +245,10 @@ def _given(
     )
 
 
-def _only_with_lists(
-    split: str | None,
-    model: list[str] | None,
-    settings: list[str] | None,
-    cuts: int,
-    inflation: bool,
-    holdout: bool,
-    refit: bool,
-    test: Path | None,
-) -> None:
-    given = {
-        "--split": split,
-        "--model": model,
-        "--set": settings,
-        "--cuts": cuts > 1,
-        "--inflation": inflation,
-        "--holdout": holdout,
-        "--no-refit": not refit,
-    }
-    if named := [name for name, value in given.items() if value]:
-        raise UsageError(f"--from scores lists as they are, without a model; {', '.join(named)} cannot apply")
-    if test is None:
-        raise UsageError("--from needs the right answers too", "add --test FILE with user_id and item_id")
+def _only(why: str, others: Mapping[str, object]) -> None:
+    """Raise UsageError where an option is given that could do nothing."""
+    if named := [name for name, value in others.items() if value]:
+        raise UsageError(f"{why}; {', '.join(named)} cannot apply")
 
 
 def _choice(cuts: int, as_of: str | None, format: Format, out: Path | None) -> None:

@@ -22,6 +22,7 @@ from persona_cli.cli.common import (
     warn,
 )
 from persona_cli.cli.planning import numbers, plan
+from persona_cli.cli.what_if import what_if
 from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
     command(experiment, assign)
     command(experiment, update)
     command(experiment, stop)
+    command(experiment, what_if)
 
 
 def start(

@@ -98,6 +98,15 @@ def snips(reward: Floats, w: Floats, cluster: Ints | None = None) -> Value:
     return _around(value, w * (reward - value) / (total / len(w)), cluster)
 
 
+def gain(reward: Floats, w: Floats, cluster: Ints | None = None) -> Value:
+    """SNIPS less the mean reward of the log: what the policy in question earns more than the one that acted."""
+    total = float(w.sum())
+    if not total:
+        return Value(float("nan"), float("nan"), float("nan"), float("nan"))
+    theirs, ours = float((w * reward).sum()) / total, float(reward.mean())
+    return _around(theirs - ours, w * (reward - theirs) / (total / len(w)) - (reward - ours), cluster)
+
+
 def dm(v: Floats, cluster: Ints | None = None) -> Value:
     """The direct method: modelled rewards of the policy (n,). Its interval leaves out how wrong the model is."""
     return _estimate(v, cluster)
@@ -150,11 +159,7 @@ def cross_fitted(
     n, n_actions = policy.shape
     mean, spread = features.mean(axis=0), features.std(axis=0)
     x = (features - mean) / np.where(spread > 0, spread, 1.0)
-    of = np.arange(n) if cluster is None else np.unique(cluster, return_inverse=True)[1]
-    n_clusters = int(of.max(initial=-1)) + 1
-    if n_clusters < folds:
-        raise BadData(f"a reward model is fitted on {folds} parts of the users, and there are {n_clusters}")
-    fold = np.random.default_rng(seed).permutation(n_clusters)[of] % folds
+    fold = _folds(n, cluster, folds, seed)
     binary = kind == "logistic" or (kind == "auto" and bool(np.isin(reward, (0.0, 1.0)).all()))
     q, v = np.zeros(n), np.zeros(n)
     for k in range(folds):
@@ -165,6 +170,50 @@ def cross_fitted(
         q[ours] = rewards[np.arange(len(rewards)), action[ours]]
         v[ours] = (policy[ours] * rewards).sum(axis=1)
     return Modelled(q, v)
+
+
+def cross_fitted_pairs(
+    features: Floats,
+    reward: Floats,
+    asked: Floats,
+    row: Ints,
+    share: Floats,
+    cluster: Ints | None = None,
+    *,
+    folds: int = 5,
+    penalty: float = 1.0,
+    seed: int = 0,
+) -> Modelled:
+    """As `cross_fitted` where actions are too many to number: each is known by its features.
+
+    `features` (n, d) of the logged actions in their contexts; `asked` (m, d) of those that the policy would take, `row`
+    (m,) the decision of each, and `share` (m,) the policy's probability of it.
+    """
+    mean, spread = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(spread > 0, spread, np.inf)  # what never varies says nothing
+    x, wanted = (features - mean) / scale, (asked - mean) / scale
+    fold = _folds(len(x), cluster, folds, seed)
+    binary = bool(np.isin(reward, (0.0, 1.0)).all())
+    q, v = np.zeros(len(x)), np.zeros(len(x))
+    for k in range(folds):
+        rest, ours, theirs = fold != k, fold == k, fold[row] == k
+        none = np.zeros(int(rest.sum()), dtype=np.int64)
+        of_x, level = _fitted(x[rest], none, reward[rest], 1, binary, penalty)
+        logged, other = x[ours] @ of_x + level[0], wanted[theirs] @ of_x + level[0]
+        if binary:
+            logged, other = 1.0 / (1.0 + np.exp(-logged)), 1.0 / (1.0 + np.exp(-other))
+        q[ours] = logged
+        v += np.bincount(row[theirs], share[theirs] * other, len(x))
+    return Modelled(q, v)
+
+
+def _folds(n: int, cluster: Ints | None, folds: int, seed: int) -> Ints:
+    """The fold of each row (n,), one for all of a cluster."""
+    of = np.arange(n) if cluster is None else np.unique(cluster, return_inverse=True)[1]
+    n_clusters = int(of.max(initial=-1)) + 1
+    if n_clusters < folds:
+        raise BadData(f"a reward model is fitted on {folds} parts of the users, and there are {n_clusters}")
+    return np.asarray(np.random.default_rng(seed).permutation(n_clusters)[of] % folds, dtype=np.int64)
 
 
 def _fitted(
