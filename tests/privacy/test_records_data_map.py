@@ -44,6 +44,7 @@ OTHER_SCHEMAS = {
 # Modules that write Parquet, and of which store; the files that commands leave are looked at below.
 WRITERS = {
     "workspace/tables.py": "every table",
+    "cli/what_if.py": "probabilities by decision_id, where --probabilities asks for them",
     "experiments/results.py": "sums of a measured experiment, without ids, in reports/",
     "models/gram_store.py": "models/gram/*/rows/*.parquet",
     "models/stored.py": "models/*/items.parquet",
