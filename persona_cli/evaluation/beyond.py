@@ -37,13 +37,13 @@ from persona_cli.evaluation.diversity import (
     fresh,
     gini,
     halves,
-    hashes,
     own_popularity,
     self_information,
 )
 from persona_cli.evaluation.ties import tie_share, tied_by
 from persona_cli.models.base import Interactions
 from persona_cli.models.vocabulary import positions, with_columns, with_rows
+from persona_cli.profiles.draws import keys
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -105,7 +105,7 @@ class Background:
         if self.learned is None:
             return None
         rows = with_columns(self.learned.strengths, positions(self.learned.items, self.items), len(self.items))
-        return rows.tocsc(), np.argsort(hashes(self.learned.users), kind="stable")
+        return rows.tocsc(), np.argsort(keys(self.learned.users), kind="stable")
 
     @cached_property
     def categories(self) -> Integers | None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import isotonic_regression
 
+from persona_cli.evaluation.intervals import wilson
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -17,7 +19,6 @@ Flags = NDArray[np.bool_]
 ALPHA = 0.01
 """Share of the history's own proportions in a list's, so that a category that the list lacks costs no infinity."""
 BINS = 10
-_Z = 1.959963984540054
 """Of a two-sided interval of 95 %."""
 
 
@@ -95,7 +96,7 @@ def score_bins(scores: Floats, hits: Flags) -> list[dict[str, Any]] | None:
     for one in np.unique(number):
         inside = number == one
         entries, wins = int(sizes[inside].sum()), int(happened[inside].sum())
-        low, high = wilson(wins, entries)
+        low, high = map(float, wilson(wins, entries))
         found.append(
             {
                 "low": float(steps[inside][0]),
@@ -107,15 +108,6 @@ def score_bins(scores: Floats, hits: Flags) -> list[dict[str, Any]] | None:
             }
         )
     return found
-
-
-def wilson(wins: int, entries: int) -> tuple[float, float]:
-    """Interval of 95 % of a share (Wilson, JASA 1927)."""
-    share = wins / entries
-    scale = 1.0 + _Z**2 / entries
-    centre = (share + _Z**2 / (2 * entries)) / scale
-    reach = _Z * float(np.sqrt(share * (1 - share) / entries + _Z**2 / (4 * entries**2))) / scale
-    return (0.0 if wins == 0 else centre - reach), (1.0 if wins == entries else centre + reach)
 
 
 def _telling(scores: Floats, hits: Flags) -> bool:

@@ -5,7 +5,6 @@ Lists come as `codes` (n_users, depth): the item at each rank, -1 where the list
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -17,6 +16,7 @@ from scipy import sparse
 from persona_cli.errors import BadData
 from persona_cli.models.base import Interactions
 from persona_cli.models.vocabulary import positions
+from persona_cli.profiles.draws import keys
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -181,19 +181,10 @@ def drawn(users: pl.Series, n: int = SAMPLE) -> NDArray[np.int64]:
     """
     if len(users) <= n:
         return np.arange(len(users))
-    return np.sort(np.argsort(hashes(users), kind="stable")[:n])
-
-
-def hashes(ids: pl.Series) -> NDArray[np.uint64]:
-    """crc32 of each id, spread over 64 bits by the finaliser of SplitMix64 (Steele et al., OOPSLA 2014) (n_ids,)."""
-    crc = (zlib.crc32(text.encode()) for text in ids)
-    mixed = np.fromiter(crc, dtype=np.uint64, count=len(ids)) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+    return np.sort(np.argsort(keys(users), kind="stable")[:n])
 
 
 def halves(ids: pl.Series) -> NDArray[np.bool_]:
     """One half of the users: True for about every second (n_ids,), whatever has been drawn."""
     # The lowest bit: being drawn says something of the highest ones.
-    return (hashes(ids) & np.uint64(1)).astype(bool)
+    return (keys(ids) & np.uint64(1)).astype(bool)

@@ -164,7 +164,9 @@ def _mean(values: Floats, level: float) -> Interval:
         return Interval(lowest, lowest, lowest)
     present = int(np.count_nonzero(values))
     if not present or np.count_nonzero(values == highest) == present:
-        return _wilson(present, n_users, highest or 1.0, level)
+        size = highest or 1.0
+        low, high = (size * float(end) for end in wilson(present, n_users, level))
+        return Interval(size * (present / n_users), low, high)
     mean = float(values.mean())
     apart = values - mean
     squares = apart * apart
@@ -177,14 +179,15 @@ def _mean(values: Floats, level: float) -> Interval:
     return Interval(mean, max(0.0, mean + shift - half), min(ceiling, mean + shift + half))
 
 
-def _wilson(hits: int, n_users: int, size: float, level: float) -> Interval:
-    """Interval of size * p, where `hits` of the users have the value `size` and the others 0."""
-    p, z = hits / n_users, float(ndtri((1.0 + level) / 2.0))
-    middle = p + z * z / (2 * n_users)
-    half = z * math.sqrt(p * (1.0 - p) / n_users + z * z / (4 * n_users**2))
-    low, high = ((middle + sign * half) / (1.0 + z * z / n_users) for sign in (-1, 1))
+def wilson(hits: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """The score interval of shares, `hits` (...) of n (...) each (Wilson, JASA 1927); NaN of none."""
+    units, z2 = np.asarray(n, dtype=np.float64), float(ndtri((1.0 + level) / 2.0)) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.asarray(hits, dtype=np.float64) / units
+    middle = (p * units + z2 / 2) / (units + z2)
+    half = np.sqrt(z2 * (p * (1 - p) * units + z2 / 4)) / (units + z2)
     # The ends are exact in arithmetic, not in floating point.
-    return Interval(size * p, size * low if hits else 0.0, size * high if hits < n_users else size)
+    return np.where(p == 0, 0.0, middle - half), np.where(p == 1, 1.0, middle + half)
 
 
 def _student(values: Floats, level: float) -> Interval:

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.errors import BadData
+from persona_cli.profiles.draws import STEP, hashed, mixed
 
 Integers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
@@ -73,13 +74,7 @@ def times_of(events: pl.DataFrame) -> Integers:
 
 def stable_hashes(ids: pl.Series, salt: str = "") -> Hashes:
     """Keyed blake2b of each id, 64 bits (n_ids,): the same in every version and on every machine."""
-    keyed = hashlib.blake2b(key=hashlib.blake2b(salt.encode(), digest_size=32).digest(), digest_size=8)
-    digests = []
-    for text in ids.to_list():
-        digest = keyed.copy()
-        digest.update(text.encode())
-        digests.append(digest.digest())
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+    return hashed(ids, hashlib.blake2b(salt.encode(), digest_size=32).digest())[:, 0]
 
 
 def pair_hashes(events: pl.DataFrame, salt: str = "") -> Hashes:
@@ -101,8 +96,5 @@ def _coded(ids: pl.Series) -> tuple[pl.Series, Integers]:
 
 
 def _mixed(left: Hashes, right: Hashes) -> Hashes:
-    """One well mixed 64-bit value of two: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
-    mixed = left * np.uint64(0x9E3779B97F4A7C15) + right
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    """One well mixed 64-bit value of two."""
+    return mixed(left * STEP + right)

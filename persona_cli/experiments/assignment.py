@@ -17,36 +17,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.errors import UsageError
+from persona_cli.profiles.draws import positions
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 NOBODY = -1
 """The variant of those who are in none."""
-_DRAW = 8
-_BITS = 53
-"""Of 64 bits of a hash: what a float64 holds exactly."""
 _SMALLEST = 1e-9
 
 
 def layer_key(salt: bytes, layer: str) -> bytes:
     """The key (32 bytes) of a layer, from the workspace's salt and its name."""
     return hashlib.blake2b(layer.encode(), key=salt, digest_size=32, person=b"layer").digest()
-
-
-def positions(ids: pl.Series, key: bytes, draws: int = 1) -> Floats:
-    """Independent draws from [0, 1) of each id (n, draws); the same for the same id and key, for ever."""
-    known = ids.unique()
-    size = _DRAW * draws
-    digests = b"".join(
-        hashlib.blake2b(one.encode("utf-8", "surrogatepass"), key=key, digest_size=size).digest()
-        for one in known.to_list()
-    )
-    numbers = np.frombuffer(digests, dtype=">u8").astype(np.uint64) >> np.uint64(64 - _BITS)
-    of_each = numbers.reshape(len(known), draws) / float(2**_BITS)
-    rows = known.to_frame("id").with_row_index("row")
-    places = ids.to_frame("id").join(rows, on="id", how="left", maintain_order="left")["row"]
-    found: Floats = of_each[places.to_numpy().astype(np.int64)]
-    return found
 
 
 class Part(NamedTuple):

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import BadData
 from persona_cli.experiments.interleaving import Merged, interleave
-from persona_cli.experiments.merging import Flags, Floats, Ints, Keys, mixed, uniforms
+from persona_cli.experiments.merging import Flags, Floats, Ints, uniforms
+from persona_cli.profiles.draws import Keys, mixed
 
 ITERATIONS = 500
 TOLERANCE = 1e-8  # of the log-likelihood a list

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from persona_cli.errors import UsageError, nearest
+from persona_cli.evaluation.intervals import wilson
 
 Floats = NDArray[np.float64]
 RELATIVE = ("fieller", "delta", "log")
@@ -213,20 +214,11 @@ def proportion(
     found = found._replace(statistic=z, p=two_sided(z, np.inf))
     if interval == "wald":
         return found
-    below0, above0 = wilson(p0, n0, alpha)
-    below1, above1 = wilson(p1, n1, alpha)
+    below0, above0 = wilson(n0 * p0, n0, 1 - alpha)
+    below1, above1 = wilson(n1 * p1, n1, 1 - alpha)
     gap = p1 - p0
     low = gap - np.hypot(p1 - below1, above0 - p0)
     return found._replace(low=low, high=gap + np.hypot(above1 - p1, p0 - below0))
-
-
-def wilson(share: ArrayLike, n: ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]:
-    """The interval of a share (Wilson 1927)."""
-    p, units = np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    z2 = float(special.ndtri(1 - alpha / 2)) ** 2
-    middle = (p * units + z2 / 2) / (units + z2)
-    half = np.sqrt(z2 * (p * (1 - p) * units + z2 / 4)) / (units + z2)
-    return middle - half, middle + half
 
 
 def linear(m: Moments, at: Moments, kind: str) -> tuple[Floats, Floats]:

@@ -38,7 +38,6 @@ from persona_cli.experiments.merging import (
     Flags,
     Floats,
     Ints,
-    Keys,
     Teams,
     alternate,
     coins,
@@ -48,6 +47,7 @@ from persona_cli.experiments.merging import (
     uniforms,
 )
 from persona_cli.experiments.multileaving import optimised
+from persona_cli.profiles.draws import Keys
 
 METHODS = ("team-draft", "competitive-pairs", "probabilistic", "optimised", "balanced")
 BLOCK = 8192  # rows worked on at once: what they need stays in the cache

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_cli.profiles.draws import STEP, Keys, mixed
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Keys = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 Teams = NDArray[np.int8]
 Clicks = NDArray[Any]  # Booleans or numbers
@@ -25,16 +26,9 @@ TEAM_A, TEAM_B = 0, 1
 SHARPNESS = 3  # of the softmax over ranks, tau of Hofmann et al. 2011
 
 
-def mixed(values: Keys) -> Keys:
-    """Each number scrambled by the finaliser of SplitMix64 (Steele, Lea and Flood 2014); overflow wraps."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def draws(keys: Keys, index: int) -> Keys:
     """The `index`-th of the 64-bit random numbers of each key (n,)."""
-    return mixed(keys + np.uint64((index + 1) * 0x9E3779B97F4A7C15 % 2**64))
+    return mixed(keys + np.uint64((index + 1) * int(STEP) % 2**64))
 
 
 def uniforms(keys: Keys, index: int) -> Floats:

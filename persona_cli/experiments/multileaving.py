@@ -28,7 +28,6 @@ from persona_cli.experiments.merging import (
     Clicks,
     Floats,
     Ints,
-    Keys,
     Teams,
     coins,
     distinct,
@@ -37,6 +36,7 @@ from persona_cli.experiments.merging import (
     places,
     uniforms,
 )
+from persona_cli.profiles.draws import Keys
 
 DEEPEST = 10  # positions whose chances are computed: 2^10 lists; what follows them is credited to nobody
 

@@ -24,8 +24,9 @@ from persona_cli.experiments.behaviour import Behaviour
 from persona_cli.experiments.clicks import CascadeModel, PositionModel, clicks_on, interleaved_trial
 from persona_cli.experiments.inference import Moments
 from persona_cli.experiments.interleaving import outcomes
-from persona_cli.experiments.merging import Floats, Keys, mixed, uniforms
+from persona_cli.experiments.merging import Floats, uniforms
 from persona_cli.models.ordered import in_order
+from persona_cli.profiles.draws import STEP, Keys, mixed
 
 Kind = Literal["aa", "ab", "interleave", "bandit"]
 KINDS: tuple[Kind, ...] = ("aa", "ab", "interleave", "bandit")
@@ -38,7 +39,6 @@ LOOKS = 10
 LEAST_USERS = 20
 _AT_ONCE = 2_000_000  # people held at once, whole runs of them
 _LISTS = 50_000  # lists worked on at once
-_STEP = np.uint64(0x9E3779B97F4A7C15)
 _DRAWN, _FACTOR, ARM = range(3)  # the random numbers of a person
 
 Advance = Callable[[float], None]
@@ -104,7 +104,7 @@ class World:
         visits = people.visits[row]
         who = np.repeat(np.arange(len(keys)), visits)
         visit = np.arange(len(who)) - np.repeat(np.cumsum(visits) - visits, visits)
-        lists = mixed(mixed(keys[who]) + (visit.astype(np.uint64) + np.uint64(1)) * _STEP)
+        lists = mixed(mixed(keys[who]) + (visit.astype(np.uint64) + np.uint64(1)) * STEP)
         found = np.zeros((len(keys), 6 if plan.kind == "interleave" else 4))
         for start in range(0, len(who), _LISTS):
             part = slice(start, start + _LISTS)
@@ -134,18 +134,18 @@ def _interleaved(
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """What merged lists (n,) say for A, and whether they were clicked."""
     length = max(a.shape[1], b.shape[1])
-    merged, clicks = interleaved_trial(model, a, b, mixed(keys ^ _STEP), method, length, factor)
+    merged, clicks = interleaved_trial(model, a, b, mixed(keys ^ STEP), method, length, factor)
     return outcomes(merged, clicks, method), np.any(clicks & (merged.items >= 0), axis=1)
 
 
 def played(world: World, plan: Plan, advance: Advance) -> Iterator[tuple[Keys, Floats]]:
     """Keys (c, users) and what they do (c, users, columns) of chunks of whole runs."""
-    seed = mixed(np.array([plan.seed % 2**64], dtype=np.uint64) + _STEP)
+    seed = mixed(np.array([plan.seed % 2**64], dtype=np.uint64) + STEP)
     at_once = max(1, _AT_ONCE // plan.users)
     block = max(1, int(_LISTS / world.behaviour.people.visits.mean()))
 
     def keys(start: int, stop: int) -> Keys:
-        return mixed(mixed(seed + np.arange(start, stop).astype(np.uint64) * _STEP))
+        return mixed(mixed(seed + np.arange(start, stop).astype(np.uint64) * STEP))
 
     for first in range(0, plan.runs, at_once):
         begin, end = first * plan.users, min(first + at_once, plan.runs) * plan.users

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.experiments.interleaving import METHODS, Merged, interleave, outcomes
-from persona_cli.experiments.merging import NOBODY, PADDING, TEAM_A, TEAM_B, Clicks, Floats, Ints, Keys, Teams, mixed
+from persona_cli.experiments.merging import NOBODY, PADDING, TEAM_A, TEAM_B, Clicks, Floats, Ints, Teams
 from persona_cli.experiments.multileaving import contests
 from persona_cli.experiments.sequential import FIRST_LOOK, open_ended_times
+from persona_cli.profiles.draws import Keys, hashed, mixed
 
 TEAM_NAMES = {TEAM_A: "a", TEAM_B: "b"}
 PLANNED_USERS = 1000  # where the always-valid interval is narrowest, unless told
@@ -271,13 +272,7 @@ def measure_preferences(
 def _hashes(ids: pl.Series, salt: str, what: bytes) -> Keys:
     """Keyed blake2b of each id, 64 bits (n_ids,)."""
     key = hashlib.blake2b(salt.encode(), digest_size=32, person=what).digest()
-    known = ids.unique()
-    digests = b"".join(
-        hashlib.blake2b(str(text).encode("utf-8", "surrogatepass"), key=key, digest_size=8).digest() for text in known
-    )
-    numbers = pl.DataFrame({"id": known, "number": np.frombuffer(digests, dtype="<u8").astype(np.uint64)})
-    found = ids.to_frame("id").join(numbers, on="id", how="left", maintain_order="left", nulls_equal=True)
-    return found["number"].to_numpy()
+    return hashed(ids.cast(pl.String).fill_null("None"), key)[:, 0]
 
 
 def _where(lists: pl.Series) -> tuple[Ints, Ints, int]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from persona_cli.evaluation.intervals import wilson
 from persona_cli.experiments import allocation, inference, power, preference
 from persona_cli.experiments.behaviour import Behaviour
 from persona_cli.experiments.inference import Estimate, Moments
@@ -255,7 +256,7 @@ def _curve(ends: NDArray[np.int64], p: Floats, plan: Plan) -> list[dict[str, flo
 def _share(said: NDArray[np.bool_] | np.bool_) -> dict[str, float]:
     """A share of runs with its Monte-Carlo interval (Wilson, 95 %)."""
     value = float(said.mean())
-    low, high = inference.wilson(value, said.size, 0.05)
+    low, high = wilson(said.sum(), said.size)
     return {"value": value, "low": float(low), "high": float(high)}
 
 

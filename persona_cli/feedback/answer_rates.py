@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from persona_cli.evaluation.calibration import wilson
+from persona_cli.evaluation.intervals import wilson
 from persona_cli.feedback.outcomes import CLICK, CONVERSION, NEGATIVE
 from persona_cli.profiles.cells import SMALLEST_CELL
 
@@ -59,7 +59,7 @@ def _row(group: dict[str, object]) -> dict[str, object]:
         if not _few(group[whose]):
             hits, n = int(str(group[share])), int(str(group[of]))
             row[share] = hits / n
-            row[f"{share}_low"], row[f"{share}_high"] = wilson(hits, n)
+            row[f"{share}_low"], row[f"{share}_high"] = map(float, wilson(hits, n))
     for hours, seconds in _DELAYS.items():
         row[hours] = None if _few(group[seconds]) else group[hours]
     return row

@@ -21,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from persona_cli.evaluation.diversity import gini
 from persona_cli.events.catalogue import described
 from persona_cli.feedback import decisions as logged
 from persona_cli.profiles.cells import SMALLEST_CELL
@@ -104,7 +105,7 @@ def _of_weeks(rows: pl.DataFrame, kinds: pl.DataFrame | None) -> pl.DataFrame:
         {
             "week": told,
             "coverage": [expected_items(counts[day], fewest) for day in told.to_list()],
-            "gini": [gini(counts[day]) for day in told.to_list()],
+            "gini": [round(gini(counts[day]) or 0.0, 9) for day in told.to_list()],
         },
         schema={"week": pl.Date, "coverage": pl.Float64, "gini": pl.Float64},
     )
@@ -134,13 +135,6 @@ def expected_items(counts: NDArray[np.int64], m: int) -> float:
     left = np.where(rest >= m, rest, m)  # where fewer are left than drawn, the item is surely among them
     ways = gammaln(left + 1) - gammaln(left - m + 1) - gammaln(total + 1) + gammaln(total - m + 1)
     return round(float(np.where(rest >= m, -np.expm1(ways), 1.0).sum()), 6)
-
-
-def gini(counts: NDArray[np.int64]) -> float:
-    """Gini's coefficient of how often the items that are shown at all are (n_items,), sorted upwards."""
-    n = len(counts)
-    ranks = np.arange(1, n + 1)
-    return round(float((2 * ranks - n - 1) @ counts / (n * max(int(counts.sum()), 1))), 9) if n else 0.0
 
 
 def _with_kept(weeks: pl.DataFrame, first: int) -> pl.DataFrame:

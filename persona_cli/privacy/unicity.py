@@ -17,11 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from persona_cli.evaluation.intervals import wilson
 from persona_cli.models.vocabulary import positions
 
 ITEMS = 4
 SAMPLE = 10_000
-_Z = 1.959963984540054  # 95 %
 # Cells of one product of sampled users and all users.
 _BLOCK_CELLS = 20_000_000
 
@@ -102,16 +102,8 @@ def unicity(who_has: sparse.csr_array, items: int = ITEMS, sample: int = SAMPLE,
         common = sparse.csr_array(query @ holders)  # (n_block, n_users), how many of the drawn items
         complete = np.searchsorted(common.indptr, np.flatnonzero(common.data == items), side="right")
         unique += int((np.bincount(complete) == 1).sum())
-    low, high = wilson(unique, len(chosen))
+    low, high = map(float, wilson(unique, len(chosen)))
     return Unicity(items, who_has.shape[0], len(eligible), len(chosen), unique, unique / len(chosen), low, high)
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    share, square = successes / trials, _Z * _Z / trials
-    centre = share + square / 2
-    spread = _Z * math.sqrt(share * (1 - share) / trials + square / (4 * trials))
-    return max(0.0, (centre - spread) / (1 + square)), min(1.0, (centre + spread) / (1 + square))
 
 
 def _drawn(rows: sparse.csr_array, items: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from persona_cli.models.base import Floats
 from persona_cli.models.ranking import Lists
 from persona_cli.models.topk import topk
 from persona_cli.models.vocabulary import positions, with_columns, with_rows
+from persona_cli.profiles.draws import STEP, keys, mixed
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.people import described as people_described
 from persona_cli.profiles.permitted import PERSONALIZATION
@@ -40,7 +41,6 @@ from persona_cli.serving.rule_conditions import (
     is_about_users,
     parsed,
 )
-from persona_cli.serving.rule_draws import keys, mixed
 from persona_cli.serving.rule_items import Catalogue, catalogue_for, numbered, numbered_lists
 from persona_cli.serving.rule_scores import bar, best_about, best_of, scale, showable, together
 from persona_cli.serving.rule_settings import Rules
@@ -223,7 +223,7 @@ class Ruler:
             matches[one.key] = mask
         draws = np.zeros((0, 0), dtype=np.uint64)
         if self.rules.exploration > 0:
-            draws = mixed(self.user_keys[users][:, None] ^ self.item_keys[pool])
+            draws = mixed((self.user_keys[users][:, None] ^ self.item_keys[pool]) + STEP)
         wanted = Wanted(
             top,
             self.rules.explored(top),

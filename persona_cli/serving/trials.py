@@ -27,12 +27,12 @@ from persona_cli.models.ranking import Lists, Ranking, ranking
 from persona_cli.models.vocabulary import positions
 from persona_cli.models.wishes import Wishes
 from persona_cli.profiles import preferences
+from persona_cli.profiles.draws import keys
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.permitted import PERSONALIZATION, person_events
 from persona_cli.profiles.read import nobody
 from persona_cli.serving.context import Audience, audience, everyone, history_of
 from persona_cli.serving.recommend import filling
-from persona_cli.serving.rule_draws import keys
 from persona_cli.serving.rule_settings import rules_of
 from persona_cli.serving.rules import Ruler, Ruling, ruling
 from persona_cli.workspace.home import Home

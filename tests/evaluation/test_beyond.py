@@ -20,10 +20,12 @@ from sklearn.isotonic import IsotonicRegression
 from persona_cli.errors import BadData
 from persona_cli.evaluation import diversity as diversities
 from persona_cli.evaluation.beyond import BEYOND, Background, Beyond, beyond
-from persona_cli.evaluation.calibration import score_bins, score_calibration, wilson
+from persona_cli.evaluation.calibration import score_bins, score_calibration
 from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of
-from persona_cli.evaluation.diversity import coverage, drawn, gini, halves, hashes, self_information
+from persona_cli.evaluation.diversity import coverage, drawn, gini, halves, self_information
+from persona_cli.evaluation.intervals import wilson
 from persona_cli.models.base import Interactions
+from persona_cli.profiles.draws import keys as hashes
 
 Wanted = dict[str, str]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

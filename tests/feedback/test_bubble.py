@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from persona_cli import Workspace
 from persona_cli.cli.main import run
 from persona_cli.errors import CheckFailed
-from persona_cli.feedback.bubble import bubble, expected_items, gini
+from persona_cli.evaluation.diversity import gini
+from persona_cli.feedback.bubble import bubble, expected_items
 from persona_cli.feedback.decisions import TYPES, log
 from persona_cli.workspace.home import Home, open_home
 

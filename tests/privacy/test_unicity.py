@@ -11,8 +11,9 @@ import pytest
 from scipy import sparse
 from scipy.stats import binomtest
 
+from persona_cli.evaluation.intervals import wilson
 from persona_cli.privacy import unicity as module
-from persona_cli.privacy.unicity import Pairs, matrix_of, unicity, wilson
+from persona_cli.privacy.unicity import Pairs, matrix_of, unicity
 
 
 def exact(histories: list[set[str]], items: int) -> float:

@@ -24,6 +24,7 @@ from persona_cli.models import bandits
 from persona_cli.models.bandits import Learned, Policy
 from persona_cli.profiles.coding import Ints, by_distinct
 from persona_cli.profiles.context import network_class
+from persona_cli.profiles.draws import positions
 from persona_cli.profiles.features import Floats
 from persona_cli.profiles.identity import assignment_ids
 from persona_cli.serving.surfaces import Surface
@@ -213,13 +214,7 @@ def draws(home: Home, surface: Surface, users: pl.Series, at: datetime) -> Float
     period = int(at.timestamp() // (days * 86_400)) if days else at.isoformat()
     said = f"{surface.name}/{days:g}/{period}"
     key = hashlib.blake2b(said.encode(), key=home.salt[:64], digest_size=32, person=b"bandit").digest()
-
-    def drawn(one: str) -> float:
-        number = hashlib.blake2b(one.encode("utf-8", "surrogatepass"), key=key, digest_size=8).digest()
-        return (int.from_bytes(number, "big") >> (64 - _BITS)) / float(2**_BITS)
-
-    found: Floats = by_distinct(assignment_ids(home, users), drawn, pl.Float64).to_numpy()
-    return found
+    return positions(assignment_ids(home, users), key)[:, 0]
 
 
 def _conditions(home: Home, surface: Surface) -> dict[str, Filter | None]:
