@@ -67,7 +67,7 @@ def _path(source: str) -> Input:
         return Input("standard input", None, "jsonl")
     path = Path(source)
     if not path.exists():
-        raise MissingInput(f"{source}: no such file")
+        raise MissingInput(f"{source}: no such file; expected a file of ids, one a line, or - for standard input")
     if path.is_dir():
         raise UsageError(f"{source} is a folder; expected a file of ids, or - for standard input")
     return Input(source, path, "jsonl")
