@@ -196,8 +196,10 @@ class Workspace(Serving, Explaining):
     def profile(self, user: str, as_of: Moment = None, known_at: Moment = None) -> dict[str, Any]:
         """What is known of one user, by the events before `as_of` that were ingested until `known_at`."""
         from persona_cli.profiles.people import person
+        from persona_cli.serving.layer_weights import layers_of
 
-        return person(self.home, user, moment_of(as_of), known_at=moment_of(known_at), purpose="analytics")
+        moments = moment_of(as_of), moment_of(known_at)
+        return person(self.home, user, moments[0], known_at=moments[1], purpose="analytics", layers=layers_of)
 
     def profile_diff(self, user: str, since: Moment, until: Moment = None, known_at: Moment = None) -> dict[str, Any]:
         """What changed in one user's profile between two moments (`until` None: now); see `profiles.difference`."""

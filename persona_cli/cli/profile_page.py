@@ -72,10 +72,20 @@ def _stage(found: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         yield "why", f"{events}: enough to be served individually"
     else:
         yield "why", f"{events} of the {items + after['items']:,} that {after['stage']} takes"
-        yield "missing", f"{after['items']:,} more for {after['stage']}"
+    if (layers := found.get("layers")) is not None:
+        by = f" ({layers['model']})" if layers["model"] else ""
+        weights = ", ".join(f"{name} {share:.0%}" for name, share in layers["weights"].items() if share)
+        yield "layers", f"{weights}{by}" + (f": {layers['why']}" if layers["why"] else "")
+        yield "next", "; ".join(map(_needs, layers["next"]))
     if found["holdout"]:
         yield "holdout", "held out: gets the popular list"
     yield "never", ", ".join(found["never"]) + (" (not shown again)" if found["never"] else "")
+
+
+def _needs(layer: Mapping[str, Any]) -> str:
+    """As `cohort from 5 events: 2 more (half of the weight from 8)`."""
+    half = "no such part is served" if layer["half"] is None else f"half of the weight from {layer['half']:,}"
+    return f"{layer['layer']} from {layer['from']:,} events: {layer['items']:,} more ({half})"
 
 
 def _use(found: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:

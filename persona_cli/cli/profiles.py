@@ -58,6 +58,8 @@ def show(
 ) -> None:
     """Show one user: since when, how much, what they like and told, when they come, and how they are served and why.
 
+    Served are layers: the popular list of the context, that of the cohort, and the user's own. Their weights are those
+    of the model that is served now, by this history; of a layer that is not reached the page says what it needs.
     Features are null (and not shown) where there is too little to go by; docs/profiles.md has their formulas.
     Strengths are what is left of them on the user's own last day (signals.half_life_days).
 
@@ -71,12 +73,14 @@ def show(
     from persona_cli.cli.profile_page import page
     from persona_cli.profiles.people import person
     from persona_cli.profiles.permitted import ANALYTICS
+    from persona_cli.serving.layer_weights import layers_of
     from persona_cli.workspace import runs
     from persona_cli.workspace.moments import moment_of
 
     home = locate_home()
     with runs.recording(home, invocation.words, ids=[user]):
-        found = person(home, user, moment_of(as_of), top, moment_of(known_at), purpose=ANALYTICS)
+        moments = moment_of(as_of), moment_of(known_at)
+        found = person(home, user, moments[0], top, moments[1], purpose=ANALYTICS, layers=layers_of)
         if as_json:
             emit_json(found, out)
             return

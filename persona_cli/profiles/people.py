@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,8 @@ from persona_cli.workspace.settings import Settings
 
 RECENT = 10
 """Latest events of one person that are shown."""
+Layers = Callable[[Home, pl.DataFrame, Mapping[str, Any]], Mapping[str, Any]]
+"""What says which layers serve a user: `serving.layer_weights.layers_of`, which stands on what is trained."""
 _READ = (*features.NEEDED, "_preferences")
 """Columns of profiles that features and what was set are read from."""
 
@@ -78,13 +80,15 @@ def person(
     known_at: datetime | None = None,
     *,
     purpose: Purpose = None,
+    layers: Layers | None = None,
 ) -> dict[str, Any]:
     """As `read.profile`, and more: what is for people to see.
 
     features: computed and own, by name, null where the evidence is too little; segments: names of those the user is in;
     next: what is missing for the next stage ({stage, items}; null at the last); attention: engaged_ms, bounce_ms,
     idle_ms (null without a fit); recent: the latest events, latest first (at, event_type, item_id, title, target,
-    value). `MissingInput` where the user has no events, `Refused` where the purpose does not cover the person.
+    value); layers: what `layers` says of the user's events and all this. `MissingInput` where the user has no events,
+    `Refused` where the purpose does not cover the person.
     """
     who = persons(home, as_of, known_at)
     with ThreadPoolExecutor(1) as pool:  # everybody and the user are read side by side
@@ -100,6 +104,8 @@ def person(
     found["next"] = missing(found["items"], home.settings)
     found["attention"] = attention(row["_dwell"], home.settings).row(0, named=True)
     found["recent"] = _recent(home, events, as_of)
+    if layers is not None:
+        found["layers"] = layers(home, events, found)
     return found
 
 
