@@ -4,7 +4,7 @@ new_items          at least so many new items
 fresh              at least that share of the list is fresh
 min_categories     at least so many different categories
 max_per_category   no category more often, max_per_tag: no tag
-exploration        that share of the length asked for was drawn
+exploration        that share of the length asked for was drawn, in lists that explore
 length             the list is full, or holds everything that may be shown
 exclude            nothing excluded is in it
 pin.NAME           what is pinned and may be shown stands on top, up to at_most
@@ -50,6 +50,8 @@ class Facts:
     """Items that exclusions kept out (n_users,)."""
     supply: dict[str, Integers]
     """Items that could serve a need (n_users,), counted up to what is needed or beyond."""
+    to_draw: Integers
+    """Entries that are to be drawn (n_users,)."""
 
 
 def names_of(rules: Rules) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ def broken(rules: Rules, facts: Facts) -> Bools:
     found: dict[str, Any] = {}
     for name in names_of(rules):
         if name == "exploration":
-            found[name] = (facts.drawn & facts.listed).sum(axis=1) < rules.explored(facts.top)
+            found[name] = (facts.drawn & facts.listed).sum(axis=1) < facts.to_draw
         elif name == "fresh":
             wanted = np.ceil(rules.fresh_share * length - 1e-9)
             found[name] = (facts.fresh & facts.listed).sum(axis=1) < wanted

@@ -48,6 +48,10 @@ class Rules:
     fresh_share: float
     fresh_days: int
     exploration: float
+    draws_by: str
+    """even or score."""
+    draws_for: str
+    """all, or new: users at the stage context."""
     rerank: str
     strength: float
     give_way: tuple[str, ...]
@@ -95,6 +99,8 @@ def rules_of(settings: Settings) -> Rules | None:
         settings.number("rules.fresh.share"),
         settings.whole("rules.fresh.within_days"),
         settings.number("rules.exploration.share"),
+        settings.text("rules.exploration.by"),
+        settings.text("rules.exploration.users"),
         settings.text("rules.rerank"),
         settings.number("rules.strength"),
         settings.texts("rules.give_way"),

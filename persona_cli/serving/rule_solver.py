@@ -5,7 +5,8 @@ Four stages fill each list, every stage one entry of all users at a time:
     pins      what is pinned, in its order
     needs     what a list must hold at the least, of each need the best by score; the scarcest need of a user first
     fill      the best by score, or by the objective of a re-ranking (`serving.reranking`)
-    draws     entries drawn uniformly from what may still stand in the list; an entry's propensity is 1 / candidates
+    draws     entries drawn from what may still stand in the list: uniformly, so that an entry's propensity is
+              1 / candidates, or with chances of their own, so that it is w / Σ w over the candidates
 
 Limits (so many of one category, of one tag, nothing excluded) hold in all stages. Where no candidate is left under the
 limits, those that are weaker than what is being filled are exceeded, the weakest first, and by no more than needed.
@@ -63,6 +64,8 @@ class Candidates:
     """Whom the rules but pins and exclusions are for (n_users,)."""
     draws: NDArray[np.uint64]
     """Random keys (n_users, n_candidates); the lowest is drawn."""
+    chances: NDArray[np.float64] | None = None
+    """w: how likely each is drawn beside the others, above 0 where it may be (n_users, n_candidates); None: alike."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Wanted:
     """How lists are to be."""
 
     top: int
-    drawn: int
+    drawn: Integers
+    """Entries that are drawn (n_users,)."""
     max_per_category: int
     max_per_tag: int
     min_categories: int
@@ -93,6 +97,16 @@ class Solved(NamedTuple):
     """1 where nothing was drawn (n_users, top)."""
 
 
+def likelihoods(scores: Floats) -> NDArray[np.float64]:
+    """w of candidates by their scores (n_users, n_candidates): the score, where above 0, and a tenth of the best.
+
+    So nobody's chance is more than eleven times that of another, and who has no score above 0 is drawn evenly.
+    """
+    there = np.where(scores > -np.inf, np.maximum(scores, 0.0), 0.0).astype(np.float64)
+    best = there.max(axis=1, keepdims=True, initial=0.0)
+    return np.where(best > 0, there + best / 10, 1.0)
+
+
 def solve(candidates: Candidates, wanted: Wanted) -> Solved:
     """The lists; see the module."""
     return _Making(candidates, wanted).lists()
@@ -112,6 +126,10 @@ class _Making:
         self.propensity = np.ones((self.n, wanted.top))
         self.reranking = None if wanted.objective is None else wanted.objective()
         self.base = candidates.scores
+        if candidates.chances is not None:
+            # Exponential clocks: of any that are left, each is the next with the chance w / Σ w.
+            uniform = ((candidates.draws >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+            self.clocks = -np.log(uniform) / np.maximum(candidates.chances, 1e-300)
         self.have = {need.name: np.zeros(self.n, dtype=np.int64) for need in candidates.needs}
         self.distinct = np.zeros(self.n, dtype=np.int64)
         self.new_category = candidates.categories >= 0  # no entry of the list is of it yet
@@ -159,7 +177,7 @@ class _Making:
                 missing.append(np.where(self.given.personal, least - self.distinct, 0))
                 masks.append(self.new_category)
             short = np.maximum(np.stack(missing, axis=1), 0)  # (n, n_needs)
-            slots = np.where(weak_draws[None, :], self.wanted.top, self.wanted.top - self.wanted.drawn)
+            slots = np.where(weak_draws[None, :], self.wanted.top, self.wanted.top - self.wanted.drawn[:, None])
             active = (short > 0) & ~given_up & (self.length[:, None] < slots)
             busy = active.any(axis=1)
             if not busy.any():
@@ -202,13 +220,21 @@ class _Making:
         allowed = self.open & ~self._exceeding() & rows[:, None]
         among = allowed.sum(axis=1)
         some = among > 0
-        keys = np.where(allowed, self.given.draws, np.uint64(2**64 - 1))
-        column = keys.argmin(axis=1)
+        if self.given.chances is None:
+            column = np.where(allowed, self.given.draws, np.uint64(2**64 - 1)).argmin(axis=1)
+        else:
+            column = np.where(allowed, self.clocks, np.inf).argmin(axis=1)
         # A key may itself be the largest number.
         column = np.where(allowed[self.rows, column], column, allowed.argmax(axis=1))
         here = np.flatnonzero(some)
         self.drawn[here, self.length[here]] = True
-        self.propensity[here, self.length[here]] = 1.0 / among[here]
+        if self.given.chances is None:
+            self.propensity[here, self.length[here]] = 1.0 / among[here]
+        else:
+            open_ = np.where(allowed, self.given.chances, 0.0)
+            # Added up one by one: what a list depends on is its user alone, not the width of the block.
+            sums = open_.cumsum(axis=1)[:, -1]
+            self.propensity[here, self.length[here]] = open_[here, column[here]] / sums[here]
         self._put(here, column[here])
 
     def _take(self, mask: Bools, value: Floats, rule: str, rows: Bools) -> Bools:

@@ -29,6 +29,7 @@ from persona_cli.profiles.draws import STEP, keys, mixed
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.people import described as people_described
 from persona_cli.profiles.permitted import PERSONALIZATION
+from persona_cli.profiles.read import STAGES
 from persona_cli.serving.context import Audience
 from persona_cli.serving.reranking import Calibrated, Mmr, Reranking, relevance
 from persona_cli.serving.rule_checks import Facts, broken, names_of, savable
@@ -44,7 +45,7 @@ from persona_cli.serving.rule_conditions import (
 from persona_cli.serving.rule_items import Catalogue, catalogue_for, numbered, numbered_lists
 from persona_cli.serving.rule_scores import bar, best_about, best_of, scale, showable, together
 from persona_cli.serving.rule_settings import Rules
-from persona_cli.serving.rule_solver import Candidates, Need, Pin, Solved, Wanted, solve
+from persona_cli.serving.rule_solver import Candidates, Need, Pin, Solved, Wanted, likelihoods, solve
 from persona_cli.workspace.filters import Filter
 from persona_cli.workspace.home import Home
 
@@ -89,6 +90,8 @@ class Ruling:
     seed: int
     extra: pl.Series
     """Items that rules ask for, whether or not a model knows them."""
+    explorers: Bools | None = None
+    """Whose lists hold entries that are drawn (n_users,); None: all do."""
 
     def over(self, vocabulary: pl.Series) -> Ruler:
         return Ruler(self, vocabulary)
@@ -121,7 +124,11 @@ def ruling(
         extra.append(catalogue.lately(rules.fresh_days))
     day = hashlib.blake2b(f"{moment:%Y-%m-%d}".encode(), key=home.salt, digest_size=8).digest()
     seed = int.from_bytes(day, "big")
-    return Ruling(rules, asked, catalogue, conditions, known, treated, seed, pl.concat(extra).unique().sort())
+    asked_for = pl.concat(extra).unique().sort()
+    explorers = None
+    if rules.exploration > 0 and rules.draws_for == "new":
+        explorers = (asked.stages(home.settings) == STAGES[0]).to_numpy()
+    return Ruling(rules, asked, catalogue, conditions, known, treated, seed, asked_for, explorers)
 
 
 class Ruler:
@@ -150,6 +157,7 @@ class Ruler:
         self.fresh = _mask(vocabulary, of.catalogue.lately(self.rules.fresh_days))
         self.met = _met(asked, vocabulary) if self.rules.new_items and not of.catalogue.dated else None
         self.tastes = _tastes(asked, vocabulary, self.categories) if self.rules.rerank == "calibrated" else None
+        self.explorers = self.personal if of.explorers is None else self.personal & of.explorers
         self.user_keys = self.item_keys = np.zeros(0, dtype=np.uint64)
         if self.rules.exploration > 0:
             self.user_keys, self.item_keys = keys(asked.users, of.seed), keys(vocabulary, 0)
@@ -221,19 +229,21 @@ class Ruler:
             by = -values if order is None else order[pool]
             pins.append(Pin(np.where(mask, by, np.inf).astype(np.float32), one.at_most))
             matches[one.key] = mask
-        draws = np.zeros((0, 0), dtype=np.uint64)
+        draws, chances = np.zeros((0, 0), dtype=np.uint64), None
+        to_draw = np.where(self.explorers[users], self.rules.explored(top), 0)
         if self.rules.exploration > 0:
             draws = mixed((self.user_keys[users][:, None] ^ self.item_keys[pool]) + STEP)
+            chances = likelihoods(values) if self.rules.draws_by == "score" else None
         wanted = Wanted(
             top,
-            self.rules.explored(top),
+            to_draw,
             self.rules.max_per_category,
             self.rules.max_per_tag,
             self.rules.min_categories,
             self.strengths,
             None if self.rules.rerank == "none" else lambda: self._reranking(values, categories, tags, users, top),
         )
-        solved = solve(Candidates(values, categories, tags, kept_out, pins, needs, personal, draws), wanted)
+        solved = solve(Candidates(values, categories, tags, kept_out, pins, needs, personal, draws, chances), wanted)
         columns = np.maximum(solved.columns, 0)
         listed = solved.columns >= 0
         places = np.where(listed, np.take_along_axis(pool, columns, 1), 0)
@@ -253,6 +263,7 @@ class Ruler:
             there,
             left_out,
             {need.name: (need.mask & (values > -np.inf)).sum(axis=1) for need in needs},
+            to_draw,
         )
         return places, found, solved, facts
 

@@ -110,6 +110,21 @@ RULES_SETTINGS: tuple[Setting, ...] = (
         1,
     ),
     Setting(
+        "rules.exploration.by",
+        "text",
+        "even",
+        "Each of the next best has the same chance (even), or chances follow the score: of new users that is faded\n"
+        "popularity in their context. docs/rules.md",
+        words=("even", "score"),
+    ),
+    Setting(
+        "rules.exploration.users",
+        "text",
+        "all",
+        "Whose lists hold what is drawn: all, or new: those at the stage context (profiles.cohort_from).",
+        words=("all", "new"),
+    ),
+    Setting(
         "rules.pin",
         "sections",
         {},

@@ -64,6 +64,7 @@ def made(
     met: dict[int, list[int]] | None = None,
     people: list[dict[str, Any]] | None = None,
     seed: int = 0,
+    explorers: np.ndarray | None = None,
 ) -> Ruled:
     schema = {
         "item_id": pl.String, "category": pl.String, "tags": pl.List(pl.String), "price": pl.Float64,
@@ -80,7 +81,7 @@ def made(
     columns: Any = {**PEOPLE, **ITEM_COLUMNS, "context_device": "text", "context_country": "text"}
     conditions = {one.key: parse(one.when, columns) for one in rules.named if one.when}
     none = pl.Series("item_id", [], dtype=pl.String)
-    ruling = Ruling(rules, asked, catalogue, conditions, whole, treated, seed, none)
+    ruling = Ruling(rules, asked, catalogue, conditions, whole, treated, seed, none, explorers)
     ruler = ruling.over(rows["item_id"])
     return ruler(0, scores.astype(np.float32).copy(), np.arange(len(scores)), top)
 
@@ -146,6 +147,7 @@ GIVEN = st.fixed_dictionaries(
         "new_items__at_least": st.integers(0, 3),
         "fresh__share": st.sampled_from([0.0, 0.25, 0.5]),
         "exploration__share": st.sampled_from([0.0, 0.2]),
+        "exploration__by": st.sampled_from(["even", "score"]),
         "rerank": st.sampled_from(["none", "mmr", "calibrated"]),
         "give_way": st.permutations(["exploration", "fresh", "new_items", "min_categories", "max_per_tag", "length"]),
     }
@@ -335,6 +337,57 @@ def test_draws_are_uniform_have_their_propensity_and_do_not_change() -> None:
     assert chi < 26.1, "0.1 % of a chi-squared with 8 degrees of freedom lies above"
     assert listed(made(ruled, items, descending(n, 12), 4, seed=5)) == listed(lists)
     assert listed(made(ruled, items, descending(n, 12), 4, seed=6)) != listed(lists)
+
+
+def test_draws_by_score_have_its_chances_and_do_not_change() -> None:
+    ruled, n = rules(exploration__share=0.5, exploration__by="score"), 4000
+    items, scores = [item(number) for number in range(6)], np.tile([9.0, 8.0, 6.0, 3.0, 1.0, -2.0], (n, 1))
+    lists = made(ruled, items, scores, 4, seed=5)
+    assert (lists.drawn == [False, False, True, True]).all() and lists.propensity is not None
+    # A tenth of the best is added to each: 6.9, 3.9, 1.9 and 0.9 are left when two stand.
+    weights = {2: 6.9, 3: 3.9, 4: 1.9, 5: 0.9}
+    times: Counter[tuple[int, ...]] = Counter()
+    for entries, chances in zip(lists.places[:, 2:].tolist(), lists.propensity[:, 2:], strict=True):
+        times[tuple(entries)] += 1
+        first, second = entries
+        left = sum(weights.values()) - weights[first]
+        assert chances == pytest.approx([weights[first] / 13.6, weights[second] / left], rel=1e-6)
+    chi = 0.0
+    for first, second in itertools.permutations(weights, 2):
+        expected = n * weights[first] / 13.6 * weights[second] / (13.6 - weights[first])
+        chi += (times[first, second] - expected) ** 2 / expected
+    assert chi < 31.3, "0.1 % of a chi-squared with 11 degrees of freedom lies above"
+    assert listed(made(ruled, items, scores, 4, seed=5)) == listed(lists)
+    assert listed(made(ruled, items, scores, 4, seed=6)) != listed(lists)
+    flat = made(ruled, items, np.tile([-1.0, -1, -2, -3, -3, -3], (n, 1)), 4)
+    assert flat.propensity is not None
+    assert np.allclose(flat.propensity[:, 2:], [1 / 4, 1 / 3]), "without a score above 0 all are alike"
+
+
+def test_draws_by_score_keep_quotas_and_know_their_chances_under_them() -> None:
+    ruled = rules(exploration__share=0.5, exploration__by="score", max_per_category=1)
+    items = [item(0, "a"), item(1, "b"), item(2, "b"), item(3, "c"), item(4, "d"), item(5, "a")]
+    lists = made(ruled, items, np.tile([5.0, 4, 3, 2, 1, 4], (300, 1)), 4)
+    assert said(lists) == [set()] * 300 and lists.propensity is not None
+    assert {tuple(sorted(entries)) for entries in listed(lists)} == {(0, 1, 3, 4)}, "one of each category"
+    # 2.5 and 1.5 are left, then one of them alone.
+    expected = np.where(lists.places[:, 2] == 3, 2.5 / 4, 1.5 / 4)
+    assert np.allclose(lists.propensity[:, 2], expected) and (lists.propensity[:, 3] == 1).all()
+
+
+def test_only_the_lists_of_new_users_explore() -> None:
+    ruled, new = rules(exploration__share=0.5, exploration__users="new"), np.array([True, False, True, True])
+    lists = made(ruled, FILMS, descending(4, 12), 4, held_out={2}, explorers=new)
+    assert lists.drawn.sum(axis=1).tolist() == [2, 0, 0, 2]
+    assert said(lists) == [set()] * 4, "nothing gave way where nothing was to be drawn"
+    assert listed(lists)[1] == listed(lists)[2] == [0, 1, 2, 3]
+    assert lists.propensity is not None and (lists.propensity[1] == 1).all()
+    # What may be needed has the places that are not drawn: those of others have all of them.
+    needs = rules(
+        exploration__share=0.75, exploration__users="new", min_categories=3,
+        give_way=["min_categories", "exploration"],
+    )  # fmt: skip
+    assert said(made(needs, FILMS, descending(4, 12), 4, explorers=new))[1] == set()
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 0.7])

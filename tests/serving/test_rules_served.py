@@ -108,6 +108,25 @@ def test_the_held_out_get_pins_and_exclusions_and_nothing_personal(catalogued: H
     assert all(0 < chance < 0.2 for chance in drawn)
 
 
+def test_lists_of_new_users_explore_the_popular(catalogued: Home) -> None:
+    rules = '[rules]\nexploration = { share = 0.4, by = "score", users = "new" }'
+    home = ruled(catalogued, rules)
+    users = pl.Series("user_id", [user(number) for number in range(8)] + [f"stranger{n}" for n in range(30)])
+    found = lines(home, top=5, as_of=AT, users=users)
+    plain = lines(ruled(home, ""), top=5, as_of=AT, users=users)
+    for line in found.values():
+        chances = [entry["propensity"] for entry in line["items"]]
+        if line["stage"] == "context" and not line.get("holdout"):
+            assert all(chance < 1 for chance in chances[-2:]) and chances[:3] == [1, 1, 1]
+            assert items(line)[:3] == items(plain[line["user_id"]])[:3]
+        else:
+            assert items(line) == items(plain[line["user_id"]]) and chances == [1] * 5
+    assert {line["stage"] for line in found.values()} >= {"context", "cohort"}
+    new = [tuple(items(line)) for line in found.values() if line["stage"] == "context" and not line.get("holdout")]
+    assert len(set(new)) > len(new) / 2
+    assert lines(home, top=5, as_of=AT, users=users) == found
+
+
 def test_what_was_had_long_ago_comes_back(home: Home) -> None:
     later = START + timedelta(weeks=11, days=20)
     back = lines(ruled(home, "[rules]\nnever_again_days = 30"), top=40, as_of=later, include_holdout=True)
