@@ -187,7 +187,8 @@ def cuped(
     """Adjusted by the same metric before the experiment.
 
     Columns: value, value before (kind "mean"); numerator, denominator, numerator before, denominator before (kind
-    "ratio"). Values are those of arms with the same past: theta moves both to the mean past of all.
+    "ratio"). Values are those of arms with the same past: theta moves both to the mean past of all. Where an arm has no
+    past, as a ratio without any denominator before, nothing is adjusted.
     """
     arms = _arms(control, treatment, kind, adjusted=True)
     k = control.mean.shape[-1] // 2
@@ -251,6 +252,10 @@ def _arms(control: Moments, treatment: Moments, kind: str, adjusted: bool = Fals
         values.append(value)
         pasts.append(past)
         parts.append((yy, xy, xx))
+    if adjusted:  # a past without any denominator, as before the first list was logged, tells nothing of either arm
+        known = np.isfinite(sum(pasts, np.zeros(())))
+        pasts = [np.where(known, past, 0.0) for past in pasts]
+        parts = [(yy, np.where(known, xy, 0.0), np.where(known, xx, 0.0)) for yy, xy, xx in parts]
     (yy0, xy0, xx0), (yy1, xy1, xx1) = parts
     dof_parts = (control.n - 1, treatment.n - 1)
     if not adjusted:
@@ -261,10 +266,10 @@ def _arms(control: Moments, treatment: Moments, kind: str, adjusted: bool = Fals
     _, slope = linear(both.columns(*before), both.columns(*before), kind)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = quadratic(slope, both.cross[..., k:, k:], slope)
-        theta = np.where(spread > 0, quadratic(gradient, both.cross[..., :k, k:], slope) / spread, 0.0)
+        theta = np.where(known & (spread > 0), quadratic(gradient, both.cross[..., :k, k:], slope) / spread, 0.0)
         # a ratio of all is the mean of the arms' ratios by their denominators
         below = [arm.n * (arm.mean[..., k + 1] if kind == "ratio" else 1.0) for arm in (control, treatment)]
-        w0, w1 = below[0] / (below[0] + below[1]), below[1] / (below[0] + below[1])
+        w0, w1 = (np.where(known, part / (below[0] + below[1]), 0.5) for part in below)
     gap = pasts[1] - pasts[0]
     # treatment = y1 - theta w0 (x1 - x0), control = y0 + theta w1 (x1 - x0): both at the mean past of all
     a, b = theta * w0, theta * w1

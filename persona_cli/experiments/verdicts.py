@@ -128,6 +128,9 @@ def words(f: Finding, alpha: float = 0.05, tests: int = 1) -> str:
     head = f"{f.metric}: {f.variant} {shown} against {f.control}"
     if math.isnan(f.p):
         return f"{f.metric}: {f.variant} cannot be compared with {f.control}: too few units have a value"
+    if f.se == 0 and f.difference == 0:
+        what = "nobody has any of it" if f.value == 0 else f"everybody has {f.value:.5g}"
+        return f"{f.metric}: {what} in {f.variant} or in {f.control}: nothing to tell yet"
     if f.role == GUARDRAIL:
         if f.verdict == WORSE:
             return f"{head}: worse; a reason to stop"
@@ -136,14 +139,14 @@ def words(f: Finding, alpha: float = 0.05, tests: int = 1) -> str:
         return f"{head}: enough to ship"
     if f.verdict == WORSE:
         return f"{head}: worse"
-    why = f", {tests} tests counted," if f.p <= alpha else ""
+    why = f" once {tests} tests are counted" if f.p <= alpha else ""
     more = ""
     if math.isfinite(f.more_units) and f.more_units > 0:
         there = f.n + f.n_control
         many = f"{f.more_units:,.0f}" if f.more_units < 100 * there else f"more than {100 * there:,}"
         more = f"; {many} more units needed if the truth is what is seen"
     bound = f": at most {better}" if better else ""
-    return f"{head}: not enough{why} to tell{bound}{more}"
+    return f"{head}: not enough to tell{why}{bound}{more}"
 
 
 def lift(f: Finding) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,21 @@ def test_cuped_takes_away_the_correlated_share() -> None:
     both = np.stack([now, past], 1)
     found = inference.cuped(of_values(both[::2]), of_values(both[1::2]))
     assert float(found.variance_cut) == pytest.approx(np.corrcoef(now, past)[0, 1] ** 2, abs=0.01)
+
+
+def test_a_ratio_without_any_past_is_not_adjusted() -> None:
+    rng = np.random.default_rng(6)
+    arms = []
+    for lift in (0.0, 0.1):
+        views = 1 + rng.poisson(5, 500)
+        arms.append(np.column_stack([rng.binomial(views, 0.3 + lift), views, np.zeros(500), np.zeros(500)]))
+    control, treatment = (inference.of_values(arm) for arm in arms)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = inference.cuped(control, treatment, "ratio")
+    plain = inference.ratio(control, treatment)
+    assert found.variance_cut == 0
+    assert found.difference == plain.difference and found.se == pytest.approx(plain.se) and found.p == plain.p
 
 
 def test_nps_by_hand() -> None:

@@ -178,6 +178,16 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         )
 
 
+def test_what_nobody_has_is_no_finding(tmp_path: Path) -> None:
+    frame = log().with_columns(nothing=pl.lit(0), all=pl.lit(1))
+    found = measured(frame, tmp_path, ["nothing", "all"])
+    assert [one.words for one in found.findings] == [
+        "nothing: nobody has any of it in b or in a: nothing to tell yet",
+        "all: everybody has 1 in b or in a: nothing to tell yet",
+    ]
+    assert [one.p for one in found.findings] == [1, 1]
+
+
 def test_looking_often_costs_width(tmp_path: Path) -> None:
     frame = log(4000)
     fixed, *looks = (
