@@ -26,6 +26,7 @@ from persona_cli.cli.what_if import what_if
 from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from persona_cli.experiments.allocation import Arms
     from persona_cli.experiments.running import Experiment
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The experiment.")]
@@ -196,6 +197,8 @@ def show(
     told = state(home, experiment)
     if chosen in ("table", "csv", "md"):
         rows = [{**one, "overrides": _changes(one["overrides"])} for one in told["variants"]]
+        if chosen != "csv":
+            rows = [{**one, "planned": round(one["planned"], 4), "share": round(one["share"], 4)} for one in rows]
         render(rows, chosen, out)
         say(
             f"{name}: {told['kind']} on {told['surface']}, {told['state']} since "
@@ -260,7 +263,8 @@ def update(
     days: Annotated[
         float | None,
         typer.Option(
-            metavar="N", min=0, help="Of a bandit: people count after so many; default: decisions.window_days."
+            metavar="N",
+            help="Of a bandit: people count after so many; default: the metric's window, else decisions.window_days.",
         ),
     ] = None,
     wait: WaitOption = 0.0,
@@ -270,8 +274,9 @@ def update(
 ) -> None:
     """Enrol more people, drop variants, and let a bandit allocate anew by what came of those before.
 
-    Nobody who is in a variant moves, but those of a dropped one. For a bandit run it from cron: people who come until
-    the next run get the new shares, which are written down, so that the result can be judged (persona measure).
+    Nobody who is in a variant moves, but those of a dropped one; the control stays. For a bandit run it from cron:
+    people who come until the next run get the new shares, which are written down, so that the result can be judged
+    (persona measure). What they follow from is told: how many people count by now, and their mean reward.
 
     Examples:
     persona experiment update new-model --ramp 0.5
@@ -283,8 +288,10 @@ def update(
 
     home = locate_home()
     with recording(home, invocation.words):
-        made = renew(home, name, ramp=ramp, drop=drop or (), days=days, wait=wait)
-        _tell(made, format, as_json, out)
+        made, sums = renew(home, name, ramp=ramp, drop=drop or (), days=days, wait=wait)
+        _tell(made, format, as_json, out, sums)
+    if sums is not None and not sums.n.sum():
+        say(f"nobody counts yet: a person does once the window since their first decision in {name} is over")
 
 
 def stop(name: NameArgument, wait: WaitOption = 0.0) -> None:
@@ -304,9 +311,10 @@ def stop(name: NameArgument, wait: WaitOption = 0.0) -> None:
     say(f"{name} is stopped; persona measure experiment {name} tells what it brought")
 
 
-def _tell(made: Experiment, format: Any, as_json: bool, out: Any) -> None:
-    """Its variants, and what holds for those who come now."""
-    rows = [
+def _tell(made: Experiment, format: Any, as_json: bool, out: Any, sums: Arms | None = None) -> None:
+    """Its variants, and what holds for those who come now; of a bandit also by how many people and which mean reward
+    (None for fewer than 20)."""
+    rows: list[dict[str, Any]] = [
         {
             "variant": variant.name,
             "overrides": _changes(variant.overrides),
@@ -315,6 +323,12 @@ def _tell(made: Experiment, format: Any, as_json: bool, out: Any) -> None:
         }
         for variant, share in zip(made.variants, made.current, strict=True)
     ]
+    if sums is not None:
+        from persona_cli.profiles.cells import SMALLEST_CELL
+
+        for row, n, total in zip(rows, sums.n.tolist(), sums.total.tolist(), strict=True):
+            enough = n >= SMALLEST_CELL
+            row |= {"counted": round(n) if enough or not n else None, "reward": round(total / n, 6) if enough else None}
     render(rows, chosen_format(format, as_json), out)
 
 

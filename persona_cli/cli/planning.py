@@ -90,9 +90,13 @@ def plan(
         if not mine:
             say(f"{name}: nobody differs in it, so that nothing can be planned; persona metric check {name}")
         elif first is None:
-            say(f"{name}: {wanted:+.3g} relative needs {mine[-1].needed:,} people: more than {mine[-1].days:g} days")
+            say(f"{name}: {_percent(wanted)} needs {mine[-1].needed:,} people: more than {mine[-1].days:g} days")
         else:
-            say(f"{name}: {wanted:+.3g} relative needs {first.needed:,} people: {first.days:g} days are enough")
+            say(f"{name}: {_percent(wanted)} needs {first.needed:,} people: {first.days:g} days are enough")
+
+
+def _percent(effect: float | None) -> str:
+    return f"{100 * (effect or 0.0):+.3g} %".replace("-", "−")
 
 
 def _relative(text: str) -> float:

@@ -62,7 +62,7 @@ class Experiments:
         from persona_cli.experiments.standing import update
 
         with runs.recording(self.home, ["experiment", "update", name]):
-            return update(self.home, name, ramp=ramp, drop=drop, days=days)
+            return update(self.home, name, ramp=ramp, drop=drop, days=days)[0]
 
     def stop(self, name: str) -> Experiment:
         """End it: from now on nobody is in it."""

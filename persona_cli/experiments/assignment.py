@@ -68,9 +68,11 @@ def free_part(taken: Mapping[str, Part], size: float | None, layer: str) -> Part
                 return Part(round(gap.begin, 9), min(round(gap.begin + size, 9), gap.end))
     left = 0.0 if largest is None else largest.end - largest.begin
     wanted = "part" if size is None else f"part of {size:.3g}"
+    who = f"{', '.join(sorted(taken))} {'has' if len(taken) == 1 else 'have'}"
     raise UsageError(
-        f"the layer {layer!r} has no {wanted} left: {', '.join(sorted(taken))} take all but {left:.3g}",
-        "stop one of them, or give --layer another name: experiments of different layers overlap",
+        f"the layer {layer!r} has no {wanted} left: {who} {f'all but {left:.3g}' if left else 'all'} of it",
+        "stop one of them and start it with a --part, or give --layer another name: experiments of different layers "
+        "have the same people",
     )
 
 

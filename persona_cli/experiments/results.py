@@ -285,10 +285,13 @@ def preference_words(found: Preference, names: Sequence[str]) -> list[str]:
     head = f"{better} wins {50 + 100 * signed[0]:.1f} % of clicked lists against {worse}"
     lead = f"{head}, {100 * signed[0]:+.1f} points from a draw ({ends}), p {found.p:.3g}"
     enough = found.low > 0 or found.high < 0
-    always = f"{100 * found.always_low:+.1f} … {100 * found.always_high:+.1f}".replace("-", "−")
+    anytime = (found.always_low, found.always_high)
+    if found.preference < 0:
+        anytime = (-anytime[1], -anytime[0])
+    always = f"{100 * anytime[0]:+.1f} … {100 * anytime[1]:+.1f}".replace("-", "−")
     return [
         f"{lead}: {f'{better} is preferred' if enough else 'not enough to tell'}",
-        f"for those who look at any time, {a} is {always} points from a draw: "
+        f"for those who look at any time, {better} is {always} points from a draw: "
         + ("enough to stop" if found.stop else "not enough to stop yet"),
         f"{found.users:,} people clicked on {found.clicked:,} of {found.lists:,} lists: {a} won {found.wins_a:,}, "
         f"{b} {found.wins_b:,}, {found.ties:,} said nothing ({found.method})",

@@ -217,6 +217,16 @@ def change(
         gone = tuple(one for one in found.names if one in {*found.dropped, *drop})
         if len(gone) == len(found.variants):
             raise UsageError(f"every variant of {name} would be dropped", f"persona experiment stop {name}")
+        if found.kind == AB and found.control in gone:
+            raise UsageError(
+                f"{found.control} is the control that every variant of {name} is held against; it cannot be dropped",
+                f"persona experiment stop {name}, and start another",
+            )
+        if found.kind == AB and len(gone) == len(found.variants) - 1:
+            raise UsageError(
+                f"only the control of {name} would be left, and nothing to compare it with",
+                f"persona experiment stop {name}: its people so far stay measured",
+            )
         if found.kind == INTERLEAVE and gone:
             raise UsageError("both lists of an interleaved experiment are needed", f"persona experiment stop {name}")
         if ramp is not None and not found.ramp <= ramp <= 1:

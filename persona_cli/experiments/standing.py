@@ -124,6 +124,8 @@ def rewards(home: Home, experiment: Experiment, until: datetime, days: float | N
     if days is None:
         days = metric.window_days if metric is not None else None
     length = home.settings.number("decisions.window_days") if days is None else days
+    if not length > 0:
+        raise UsageError(f"a window of {length:g} days, in which nobody can do anything; expected more than 0")
     window = timedelta(days=length)
     theirs = people(home, experiment, until).filter(pl.col("at") + window <= until)
     if metric is None:
@@ -219,9 +221,9 @@ def update(
     days: float | None = None,
     at: datetime | None = None,
     wait: float = 0.0,
-) -> Experiment:
-    """A larger ramp and variants to drop, where given; a bandit then allocates anew. Raises what `change` raises, and
-    UsageError where nothing of it is asked of an experiment that is no bandit."""
+) -> tuple[Experiment, allocation.Arms | None]:
+    """A larger ramp and variants to drop, where given; a bandit then allocates anew, by sums that come with it. Raises
+    what `change` raises, and UsageError where nothing of it is asked of an experiment that is no bandit."""
     found = load(home, name)
     if found.kind != BANDIT and ramp is None and not drop:
         raise UsageError(
@@ -230,4 +232,4 @@ def update(
         )
     if ramp is not None or drop or found.stopped is not None:
         found = change(home, name, ramp=ramp, drop=drop, at=at, wait=wait)
-    return reallocate(home, name, days=days, at=at, wait=wait)[0] if found.kind == BANDIT else found
+    return reallocate(home, name, days=days, at=at, wait=wait) if found.kind == BANDIT else (found, None)

@@ -54,7 +54,10 @@ def test_from_the_start_to_the_stop(shop: Path, capsys: pytest.CaptureFixture[st
     assert "crossovers" in said(capsys, "experiment", "show", "new")[1]
     assert said(capsys, "experiment", "show", "new", "--crossovers", "--json")[0] == "[]\n"
 
-    said(capsys, "experiment", "update", "new", "--ramp", "1", "--drop", "b")
+    said(capsys, "experiment", "update", "new", "--ramp", "1")
+    assert (
+        "only the control of new would be left" in said(capsys, "experiment", "update", "new", "--drop", "b", code=2)[1]
+    )
     said(capsys, "experiment", "stop", "new")
     assert "variant" not in said(capsys, "recommend")[0]
     assert json.loads(said(capsys, "experiment", "show", "new", "--json")[0])["state"] == "stopped"

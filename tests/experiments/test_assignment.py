@@ -87,9 +87,9 @@ def test_a_part_that_was_freed_is_given_again_and_a_full_layer_says_who_has_it()
     taken = {"a": Part(0, 0.25), "c": Part(0.5, 1)}
     assert free_part(taken, 0.2, "l") == Part(0.25, 0.45)
     assert free_part(taken, None, "l") == Part(0.25, 0.5)
-    with pytest.raises(UsageError, match=r"the layer 'l' has no part of 0.3 left: a, c take all but 0.25"):
+    with pytest.raises(UsageError, match=r"the layer 'l' has no part of 0.3 left: a, c have all but 0.25 of it"):
         free_part(taken, 0.3, "l")
-    with pytest.raises(UsageError, match="has no part left: a take all but 0"):
+    with pytest.raises(UsageError, match="has no part left: a has all of it"):
         free_part({"a": Part()}, None, "l")
 
 

@@ -176,7 +176,7 @@ def test_experiments_of_a_layer_share_out_the_people(home: Home) -> None:
     texts = found["variant"].drop_nulls()
     assert not texts.str.contains(",").any() and set(texts.str.head(1)) == {"x", "y"}
     assert found["variant"].is_null().to_list() == in_holdout(home, EVERYBODY).to_list()
-    with pytest.raises(UsageError, match="the layer 'recommend' has no part left: x, y take all but 0"):
+    with pytest.raises(UsageError, match="the layer 'recommend' has no part left: x, y have all of it"):
         start(home, "z", ["a=knn", "b=ease"])
     with pytest.raises(UsageError, match="z and x both set model"):
         start(home, "z", ["a=knn", "b=ease"], layer="other")
@@ -204,6 +204,11 @@ def test_a_ramp_grows_and_a_dropped_variant_goes_to_the_control(home: Home) -> N
     )
     with pytest.raises(UsageError, match="every variant of x would be dropped"):
         change(home, "x", drop=["a", "c"])
+    with pytest.raises(UsageError, match="a is the control that every variant of x is held against"):
+        change(home, "x", drop=["a"])
+    with pytest.raises(UsageError, match="only the control of x would be left"):
+        change(home, "x", drop=["c"])
+    assert load(home, "x").dropped == ("b",)
 
 
 def test_ids_that_become_one_person_keep_the_first_variant(home: Home) -> None:
@@ -266,6 +271,8 @@ def test_a_bandit_gives_new_people_new_shares_and_keeps_the_others(home: Home) -
     sync(home)
     experiment = load(home, "x")
     assert rewards(home, experiment, began + timedelta(days=1), days=2).height == 0
+    with pytest.raises(UsageError, match="a window of 0 days, in which nobody can do anything"):
+        rewards(home, experiment, began + timedelta(days=1), days=0)
     rewarded = rewards(home, experiment, began + timedelta(days=4), days=2)
     sums = arms(experiment, rewarded)
     assert [one.tolist() for one in sums] == [[30, 30], [12, 3], [12, 3]]
