@@ -1,4 +1,4 @@
-"""Where a workspace, or files before they are ingested, hold what nobody meant to collect.
+"""Where a workspace, or files before they are ingested, hold what nobody meant to collect, and what to do about it.
 
 Texts are looked at by their distinct values, batch by batch; what is remembered of them is counts, masked examples and
 at most SKETCH hashes a field and kind. So memory doesn't grow with the rows, and no order of rows changes the result.
@@ -28,7 +28,6 @@ from persona_cli.events.collecting import collect_about
 from persona_cli.events.dialects import choose
 from persona_cli.events.door import DoorRules, admit
 from persona_cli.events.schema import FIELDS, KEY, Kind
-from persona_cli.privacy.advice import advice
 from persona_cli.privacy.detectors import GATE, NAME_GATE, Found, Sure, find, mask
 from persona_cli.workspace import tables
 from persona_cli.workspace.declarations import BY_KEY
@@ -300,3 +299,38 @@ def _first(batch: Batch, records: int) -> Batch:
 def _can_collect() -> bool:
     """Whether this version has allow-lists of fields at the door."""
     return any(key.startswith("privacy.collect") for key in BY_KEY)
+
+
+_IDS = ("user_id", "anon_id", "account_id", "session_id", "event_id", "decision_id")
+_KEYS = ("jwt", "api_key", "private_key", "url_secret", "secret")
+
+
+def advice(table: str, name: str, kind: str, *, stored: bool, collect: bool) -> str:
+    """One sentence. `stored`: it is in the workspace already; `collect`: [privacy.collect] can leave fields out.
+
+    A found key is void from now on wherever it stands, so that comes first.
+    """
+    first = "make the key or password invalid where it was issued; then " if kind in _KEYS else ""
+    return (
+        first
+        + _where(table, name, collect)
+        + ("; what is stored goes with `persona ingest undo RUN`" if stored else "")
+    )
+
+
+def _where(table: str, name: str, collect: bool) -> str:
+    if table == "quarantine":
+        return "correct the lines at their source; the quarantine keeps them for quarantine.retention_days"
+    if name in _IDS:
+        return "replace the ids by pseudonyms before ingest: persona privacy pseudonymize FILE"
+    if name == "source":
+        return "give the files names that name nobody"
+    if name.startswith("props"):
+        if collect:
+            return "leave the field out of [privacy.collect], or drop it where it is sent"
+        return "drop the field where it is sent, or before ingest"
+    if name in ("page", "referrer", "url"):
+        return "send a template of the page instead (/account/:id); ingest.strip_queries = true cuts what follows ?"
+    if name in ("query", "title", "text", "name"):
+        return f"remove it from the text where it is sent, or read another column: ingest --map {name}=COLUMN"
+    return f"read another column into it: ingest --map {name}=COLUMN, or drop it where it is sent"

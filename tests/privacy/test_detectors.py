@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import KINDS, Plant, plants
 
-from persona_cli.privacy import checksums
+from persona_cli.privacy import identities
 from persona_cli.privacy.detectors import GATE, NAME_GATE, decoded, find, mask
 from persona_cli.privacy.scan import Finding, Scanner
 
@@ -125,14 +125,14 @@ def test_ids_and_numbers_of_logs_are_left_alone(what: str) -> None:
 @pytest.mark.parametrize(
     ("check", "right"),
     [
-        (checksums.luhn, "79927398713"),
-        (checksums.iban, "GB82WEST12345698765432"),
-        (checksums.iban, "DE89370400440532013000"),
-        (checksums.cpf, "11144477735"),
-        (checksums.dni, "12345678Z"),
-        (checksums.codice_fiscale, "RSSMRA85T10A562S"),
-        (checksums.nir, "255081416802538"),
-        (checksums.verhoeff, "2363"),
+        (identities.luhn, "79927398713"),
+        (identities.iban, "GB82WEST12345698765432"),
+        (identities.iban, "DE89370400440532013000"),
+        (identities.cpf, "11144477735"),
+        (identities.dni, "12345678Z"),
+        (identities.codice_fiscale, "RSSMRA85T10A562S"),
+        (identities.nir, "255081416802538"),
+        (identities.verhoeff, "2363"),
     ],
 )
 def test_check_digits_by_examples_of_their_standards(check: Callable[[str], bool], right: str) -> None:
