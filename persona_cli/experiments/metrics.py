@@ -3,7 +3,8 @@
     [metric.big_orders]
     event = "event_type = 'purchase' and value > 100"     a type, a list of types, or a condition on events
     value = "sum"            count, sum, any, seconds, score (0 to 10), or an expression such as "value - 5"
-    per = "user"             user; session or impression for a ratio over those of the person
+    per = "user"             user; session or impression for a ratio over those of the person; per impression only
+                             events count that answer one
     window_days = 14         from the first exposure on; without it to the end
     before_days = 28         the same before the exposure takes variance away (CUPED); 0: no
     winsor = 0.999           larger values are cut
@@ -35,6 +36,7 @@ from persona_cli.workspace.metric_declarations import (
     ANY,
     CLICKS,
     COUNT,
+    IMPRESSION,
     READY,
     SCORE,
     SECONDS,
@@ -146,7 +148,9 @@ def units(home: Home, asked: Sequence[Metric], people: pl.DataFrame, until: date
     """
     asked_columns = {name for one in asked for value in (one.condition, one.term) if value for name in value.columns}
     sessions = any(one.per == SESSION or one.value == SECONDS for one in asked)
+    shown = any(one.per == IMPRESSION for one in asked)
     needed = {"user_id", "timestamp", "event_type", "value", *asked_columns, *(["session_id"] if sessions else [])}
+    needed |= {"decision_id", "item_id"} if shown else set()
     who = people.select("user_id", pl.col("at").cast(pl.Datetime("us", "UTC"))).with_row_index("row")
     events = person_events(home, until, purpose=ANALYTICS).select(sorted(needed))
     if who.height:
@@ -157,13 +161,15 @@ def units(home: Home, asked: Sequence[Metric], people: pl.DataFrame, until: date
     rows = events.join(who.lazy(), on="user_id", how="inner")
     if sessions:
         rows = _with_sessions(rows.collect(), home.settings.number("profiles.session_gap_minutes")).lazy()
+    if shown:
+        rows = rows.with_columns(answers=_answers(_seen(home)))
     after, before = pl.col("timestamp") >= pl.col("at"), pl.col("timestamp") < pl.col("at")
     sums: list[pl.Expr] = []
     for number, one in enumerate(asked):
         now, past = after, before & (pl.col("timestamp") >= pl.col("at") - pl.duration(days=one.before_days))
         if one.window_days is not None:
             now = now & (pl.col("timestamp") < pl.col("at") + pl.duration(days=one.window_days))
-        hit = _hit(home, one)
+        hit = _hit(home, one) & pl.col("answers") if one.per == IMPRESSION else _hit(home, one)
         times = ((now, ""),) if one.before_days <= 0 or one.kind == "nps" else ((now, ""), (past, " before"))
         for inside, suffix in times:
             sums.append(_worth(one, hit & inside).alias(f"{number} value{suffix}"))
@@ -190,6 +196,22 @@ def _hit(home: Home, one: Metric) -> pl.Expr:
 
 def _seen(home: Home) -> pl.Expr:
     return pl.col("event_type").is_in(list(home.settings.texts("decisions.impression")))
+
+
+def _answers(seen: pl.Expr) -> pl.Expr:
+    """Whether an event follows an impression that it may answer, of rows of people (`row`) with impressions `seen`.
+
+    With a decision_id: one of that decision, of the same item or of the whole list (no item). Without: one of the same
+    item, or one that names neither item nor decision. A click on what nobody logged the sight of is no answer.
+    """
+    when, item, decision = pl.col("timestamp"), pl.col("item_id"), pl.col("decision_id")
+    whole = seen & item.is_null()
+    named = pl.when(seen).then(when).min().over("row", "decision_id", "item_id")
+    listed = pl.when(whole).then(when).min().over("row", "decision_id")
+    same = pl.when(seen & item.is_not_null()).then(when).min().over("row", "item_id")
+    bare = pl.when(whole & decision.is_null()).then(when).min().over("row")
+    first = pl.when(decision.is_null()).then(pl.min_horizontal(same, bare)).otherwise(pl.min_horizontal(named, listed))
+    return (first <= when).fill_null(False)
 
 
 def _worth(one: Metric, hit: pl.Expr) -> pl.Expr:

@@ -97,6 +97,13 @@ def test_sums_are_those_of_a_loop(home: Home) -> None:
             (one["event_type"], one["timestamp"], one["value"])
             for one in rows.filter(user_id=user).iter_rows(named=True)
         ]
+        first: dict[str, datetime] = {}
+        answers = set()  # moments of events that follow an impression of their item
+        for one in rows.filter(user_id=user).iter_rows(named=True):
+            if one["event_type"] == "impression":
+                first.setdefault(one["item_id"], one["timestamp"])
+            elif one["item_id"] in first:
+                answers.add(one["timestamp"])
         after = [one for one in his if one[1] >= at]
         before = [one for one in his if at - 28 * day <= one[1] < at]
         expected = {
@@ -104,9 +111,9 @@ def test_sums_are_those_of_a_loop(home: Home) -> None:
             "variant": variant,
             "0 value": sum(v - 10 for t, w, v in after if t == "purchase" and v > 10 and w < at + 5 * day),
             "0 value before": sum(v - 10 for t, w, v in before if t == "purchase" and v > 10 and w >= at - 10 * day),
-            "1 value": sum(t in ("view", "click") for t, _, _ in after),
+            "1 value": sum(t in ("view", "click") and w in answers for t, w, _ in after),
             "1 below": sum(t == "impression" for t, _, _ in after),
-            "1 value before": sum(t in ("view", "click") for t, _, _ in before),
+            "1 value before": sum(t in ("view", "click") and w in answers for t, w, _ in before),
             "1 below before": sum(t == "impression" for t, _, _ in before),
             "2 value": sum(t == "purchase" and v < 10 for t, _, v in after),
             "2 value before": sum(t == "purchase" and v < 10 for t, _, v in before),
@@ -126,6 +133,33 @@ def test_sums_are_those_of_a_loop(home: Home) -> None:
             )
             expected[f"5 below{suffix}"] = sum(end for one, _, end in told if one in inside)
         assert got == pytest.approx(expected), user
+
+
+@pytest.mark.parametrize(
+    ("shown", "clicked", "counts"),
+    [
+        (("d1", "i1"), ("d1", "i1"), True),
+        (("d1", "i1"), ("d1", "i2"), False),
+        (("d1", None), ("d1", "i2"), True),
+        (("d1", None), ("d2", "i2"), False),
+        (("d1", "i1"), ("d2", "i1"), False),
+        (("d1", "i1"), (None, "i1"), True),
+        ((None, "i1"), (None, "i2"), False),
+        (("d1", None), (None, "i1"), False),
+        ((None, None), (None, "i1"), True),
+        ((None, None), (None, None), True),
+        ((None, "i1"), (None, None), False),
+    ],
+)
+def test_per_impression_only_answers_count(
+    shown: tuple[str | None, str | None], clicked: tuple[str | None, str | None], counts: bool
+) -> None:
+    rows = pl.DataFrame(
+        [(0, 1, "click", *clicked), (0, 2, "impression", *shown), (0, 3, "click", *clicked), (1, 3, "click", *clicked)],
+        schema=["row", "timestamp", "event_type", "decision_id", "item_id"], orient="row",
+    )  # fmt: skip
+    found = rows.with_columns(answers=metrics._answers(pl.col("event_type") == "impression"))
+    assert found.filter(event_type="click")["answers"].to_list() == [False, counts, False]
 
 
 def test_moments_by_variant_are_those_of_the_units(home: Home) -> None:
