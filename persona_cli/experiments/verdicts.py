@@ -87,7 +87,8 @@ def judged(
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Findings with p corrected over all of them, and the chain of corrections (empty for a single test)."""
     names = tuple(f"{question.name} of {variant}" for question, variant, _ in found)
-    p = [float(one.p) for _, _, one in found]
+    # what nobody differs in cannot be a false finding either, and costs the others nothing
+    p = [math.nan if float(one.se) == 0 and float(one.difference) == 0 else float(one.p) for _, _, one in found]
     fixed = power.correct(p, design.alpha, design.correction, names)
     tests = sum(not math.isnan(one) for one in p)
     findings = tuple(
