@@ -21,8 +21,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from persona_cli.profiles.dwell import DwellFit, fit_dwell, probabilities
-from persona_cli.profiles.mixture import Durations, Mixture, quadrature, recorded_shares
-from persona_cli.profiles.mixture_error import share_error
+from persona_cli.profiles.mixture import Durations, Mixture, quadrature, recorded_shares, share_error
 from persona_cli.profiles.sessions import with_dwell, with_sessions
 
 GAP = 1800.0

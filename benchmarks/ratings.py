@@ -22,8 +22,7 @@ from persona_cli.evaluation import exams
 from persona_cli.evaluation.contenders import recipes, sit
 from persona_cli.evaluation.intervals import mean_interval, paired_difference
 from persona_cli.evaluation.metrics import per_user
-from persona_cli.profiles.ratings import ALONE, Centring, estimated
-from persona_cli.profiles.signal_fit import TARGETS, SignalFit, publish
+from persona_cli.profiles.signal_fit import ALONE, TARGETS, Centring, SignalFit, estimated, publish
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace.home import Home, create, open_home
 

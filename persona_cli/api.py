@@ -203,7 +203,7 @@ class Workspace(Serving, Explaining):
 
     def profile_diff(self, user: str, since: Moment, until: Moment = None, known_at: Moment = None) -> dict[str, Any]:
         """What changed in one user's profile between two moments (`until` None: now); see `profiles.difference`."""
-        from persona_cli.profiles.difference import difference
+        from persona_cli.profiles.people import difference
 
         return difference(self.home, user, moment_of(since), moment_of(until), moment_of(known_at))
 

@@ -103,7 +103,7 @@ def show(
 
     from persona_cli.feedback.bandit_state import checked
     from persona_cli.models import bandits
-    from persona_cli.profiles.cells import SMALLEST_CELL
+    from persona_cli.profiles import SMALLEST_CELL
     from persona_cli.serving.surfaces import surface_of
     from persona_cli.serving.surfaces.arms import learned_for, policy_of
 

@@ -120,7 +120,7 @@ def join(
     """
     from persona_cli.feedback.answer_rates import rates
     from persona_cli.feedback.outcomes import join as joined
-    from persona_cli.profiles.cells import SMALLEST_CELL
+    from persona_cli.profiles import SMALLEST_CELL
     from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
 
@@ -162,7 +162,7 @@ def bubble(
     from polars import selectors as cs
 
     from persona_cli.feedback.bubble import bubble as told
-    from persona_cli.profiles.cells import SMALLEST_CELL
+    from persona_cli.profiles import SMALLEST_CELL
     from persona_cli.workspace.moments import moment_of
 
     home, chosen = locate_home(), chosen_format(format, as_json)

@@ -324,7 +324,7 @@ def _tell(made: Experiment, format: Any, as_json: bool, out: Any, sums: Arms | N
         for variant, share in zip(made.variants, made.current, strict=True)
     ]
     if sums is not None:
-        from persona_cli.profiles.cells import SMALLEST_CELL
+        from persona_cli.profiles import SMALLEST_CELL
 
         for row, n, total in zip(rows, sums.n.tolist(), sums.total.tolist(), strict=True):
             enough = n >= SMALLEST_CELL

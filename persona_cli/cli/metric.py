@@ -82,7 +82,7 @@ def metric_check(
     persona metric check ctr --json
     """
     from persona_cli.experiments import metrics
-    from persona_cli.profiles.cells import SMALLEST_CELL
+    from persona_cli.profiles import SMALLEST_CELL
     from persona_cli.workspace.moments import moment_of
 
     home = locate_home()

@@ -213,7 +213,7 @@ def diff(
     persona profile diff u1042 --from 2026-03-01 --to 2026-04-01
     persona profile diff u1042 --from 2026-03-01 --json
     """
-    from persona_cli.profiles.difference import difference
+    from persona_cli.profiles.people import difference
     from persona_cli.workspace import runs
     from persona_cli.workspace.moments import moment_of
 

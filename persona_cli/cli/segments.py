@@ -56,8 +56,7 @@ def segment_list(
     persona segment list --as-of 2026-03-01 --json
     persona segment list --columns
     """
-    from persona_cli.profiles import segments
-    from persona_cli.profiles.cells import SMALLEST_CELL
+    from persona_cli.profiles import SMALLEST_CELL, segments
 
     home, chosen = locate_home(), chosen_format(format, as_json)
     if columns:
@@ -89,8 +88,7 @@ def size(
     persona segment size keen
     persona segment size --when "purchases >= 2 and days_since_last <= 7"
     """
-    from persona_cli.profiles import segments
-    from persona_cli.profiles.cells import SMALLEST_CELL
+    from persona_cli.profiles import SMALLEST_CELL, segments
 
     home = locate_home()
     condition = segments.condition(home, name, when)

@@ -146,9 +146,9 @@ def navigation(
     persona signals navigation --by type --format csv
     persona signals navigation --user u0001 --as-of 2026-09-01
     """
-    from persona_cli.profiles.cells import SMALLEST_CELL
-    from persona_cli.profiles.navigation import navigation as over_all
-    from persona_cli.profiles.navigation import navigation_of
+    from persona_cli.profiles import SMALLEST_CELL
+    from persona_cli.profiles.views import navigation as over_all
+    from persona_cli.profiles.views import navigation_of
     from persona_cli.workspace import runs
     from persona_cli.workspace.moments import parse_moment
 
@@ -168,7 +168,7 @@ def _signals(found: SignalFit | None) -> list[dict[str, Any]]:
     from persona_cli.profiles.fitting import event_counts
     from persona_cli.profiles.folds.explicit import RATING
     from persona_cli.profiles.permitted import ANALYTICS
-    from persona_cli.profiles.ratings import SETTING
+    from persona_cli.profiles.signal_fit import SETTING
     from persona_cli.profiles.signals import DWELL, NEVER, SCROLL, THOUSANDTHS, rules, too_few
 
     home = locate_home()
@@ -215,7 +215,7 @@ def _sentences(found: SignalFit | None) -> list[str]:
 
 def _of_ratings(found: SignalFit | None) -> list[str]:
     """Where ratings are centred: on what."""
-    from persona_cli.profiles.ratings import SETTING
+    from persona_cli.profiles.signal_fit import SETTING
 
     if not locate_home().settings.flag(SETTING):
         return []

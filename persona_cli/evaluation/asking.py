@@ -19,8 +19,8 @@ from persona_cli.models.interactions import contexts, dislikes_for, rows_for, ti
 from persona_cli.models.vocabulary import pair_matrix, positions, with_rows
 from persona_cli.models.wishes import Wishes, wishes_of
 from persona_cli.profiles import preferences
+from persona_cli.profiles.history import recent_queries
 from persona_cli.profiles.permitted import Purpose
-from persona_cli.profiles.searches import recent_queries
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 

@@ -24,8 +24,7 @@ from persona_cli.evaluation.judging import Judgement, stacked
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.events.lists import read_ids
 from persona_cli.profiles.history import signal_events
-from persona_cli.profiles.holdout import in_holdout
-from persona_cli.profiles.permitted import MEASURING, allowed
+from persona_cli.profiles.permitted import MEASURING, allowed, in_holdout
 from persona_cli.workspace.home import Home
 
 

@@ -18,7 +18,7 @@ from scipy.special import ndtri, stdtrit
 
 from persona_cli.evaluation.intervals import Interval
 from persona_cli.evaluation.judging import LEVEL, as_json
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 
 DETECTABLE_LIFT, POWER = 0.10, 0.80
 """The relative change of the conversion rate that the number of users asked for would show, and how surely."""

@@ -30,7 +30,7 @@ from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.evaluation.attributes import ACTIVITY, AGES, NO_HISTORY, OLDEST, as_columns, attributes, columns
 from persona_cli.evaluation.comparisons import ALPHA, holm
 from persona_cli.evaluation.intervals import Interval, mean_intervals
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.workspace.filters import FilterError, parse
 
 __all__ = [

@@ -23,9 +23,8 @@ from persona_cli.experiments.running import BANDIT, INTERLEAVE, Experiment, load
 from persona_cli.experiments.standing import people
 from persona_cli.experiments.variants import MODEL, RECOMMEND, settings_with, surface_with
 from persona_cli.feedback.decisions import MERGED, loggable
-from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.identity import assignment_ids, persons
-from persona_cli.profiles.permitted import PERSONALIZATION, allowed
+from persona_cli.profiles.permitted import PERSONALIZATION, allowed, in_holdout
 from persona_cli.workspace.home import Home
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from persona_cli.experiments import inference, power, quantiles, sequential
 from persona_cli.experiments.inference import Estimate, Moments
 from persona_cli.experiments.quantiles import Quantile
 from persona_cli.experiments.verdicts import KINDS, PEEKS, Design, Finding, Question, judged
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 
 MOST_SEGMENTS = 100
 

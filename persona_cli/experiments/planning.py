@@ -24,8 +24,7 @@ from persona_cli.experiments.measuring import moments as moments_of
 from persona_cli.experiments.metrics import Metric, named, units
 from persona_cli.experiments.verdicts import Question
 from persona_cli.feedback.decisions import loggable
-from persona_cli.profiles.holdout import in_holdout
-from persona_cli.profiles.permitted import ANALYTICS, PERSONALIZATION, allowed, person_events
+from persona_cli.profiles.permitted import ANALYTICS, PERSONALIZATION, allowed, in_holdout, person_events
 from persona_cli.workspace.home import Home
 
 LENGTHS = (7, 14, 21, 28, 42, 56, 90)

@@ -33,8 +33,7 @@ from persona_cli.experiments.verdicts import GOAL, GUARDRAIL, Design, Question, 
 from persona_cli.feedback import decisions as logged
 from persona_cli.feedback.decisions import MERGED
 from persona_cli.feedback.outcomes import Joined, join
-from persona_cli.profiles import segments
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL, segments
 from persona_cli.profiles.identity import assignment_ids
 from persona_cli.profiles.people import people as profiled
 from persona_cli.profiles.permitted import ANALYTICS

@@ -19,7 +19,7 @@ from persona_cli.errors import UsageError
 from persona_cli.experiments import allocation
 from persona_cli.experiments.running import AB, BANDIT, INTERLEAVE, Experiment, change, load
 from persona_cli.feedback import decisions as logged
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.identity import persons
 from persona_cli.workspace import locks
 from persona_cli.workspace.home import Home

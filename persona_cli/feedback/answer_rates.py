@@ -6,7 +6,7 @@ import polars as pl
 
 from persona_cli.evaluation.intervals import wilson
 from persona_cli.feedback.outcomes import CLICK, CONVERSION, NEGATIVE
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 
 BY = ("surface", "policy", "model", "stage", "holdout")
 SHARES = (CLICK, CONVERSION, NEGATIVE, "bounce")

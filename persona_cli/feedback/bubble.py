@@ -24,7 +24,7 @@ from scipy.special import gammaln
 from persona_cli.evaluation.diversity import gini
 from persona_cli.events.catalogue import described
 from persona_cli.feedback import decisions as logged
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.identity import persons
 from persona_cli.workspace.home import Home
 

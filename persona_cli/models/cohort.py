@@ -21,7 +21,7 @@ from persona_cli.models.factors import products
 from persona_cli.models.filters import normalised
 from persona_cli.models.stored import load_array, load_items, save_array, save_items
 from persona_cli.models.vocabulary import positions
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

@@ -20,7 +20,7 @@ from persona_cli.models.pair_features import Candidates
 from persona_cli.models.preparing import prepare
 from persona_cli.models.trees import Trees, from_scikit_learn
 from persona_cli.models.vocabulary import positions
-from persona_cli.profiles.searches import recent_queries
+from persona_cli.profiles.history import recent_queries
 from persona_cli.workspace.settings import Settings
 
 LATER = 0.2

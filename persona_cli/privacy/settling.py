@@ -23,10 +23,9 @@ from persona_cli.privacy.per_user import remove_people
 from persona_cli.privacy.removal import remove_where, said
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
-from persona_cli.profiles import partials
 from persona_cli.profiles.fitting import Source, fit_signals
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.identity import Links
-from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.signal_fit import keep_fit_in_force, load
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import artifacts, locks, tables
@@ -166,7 +165,7 @@ def compact_negative(home: Home) -> None:
     add: list[File] = []
     remove: list[File] = []
     try:
-        for bucket, files in partials.files_by_bucket(table).items():
+        for bucket, files in folding.files_by_bucket(table).items():
             if not table.scan(files).select((pl.col("n") < 0).any()).collect().item():
                 continue
             rows = histories.summed(table.scan(files).drop("bucket"))

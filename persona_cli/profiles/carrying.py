@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles import fold as folding
-from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 

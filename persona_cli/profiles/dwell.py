@@ -16,8 +16,7 @@ import numpy as np
 import polars as pl
 
 from persona_cli.profiles import mixture as mixtures
-from persona_cli.profiles.mixture import Durations, Floats, Mixture
-from persona_cli.profiles.mixture_error import share_error
+from persona_cli.profiles.mixture import Durations, Floats, Mixture, share_error
 
 Role = Literal["bounce", "engaged", "idle"]
 BOUNCE_MEDIAN = 10.0

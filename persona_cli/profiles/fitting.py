@@ -19,9 +19,8 @@ from persona_cli.profiles.dwell import fit_dwell, fit_targets
 from persona_cli.profiles.folds.attention import HEARTBEAT
 from persona_cli.profiles.folds.explicit import RATING, thousandths
 from persona_cli.profiles.permitted import TRAINING, Purpose, person_events, stored_events
-from persona_cli.profiles.ratings import estimated
 from persona_cli.profiles.sessions import with_dwell, with_sessions
-from persona_cli.profiles.signal_fit import TARGETS, SignalFit, load, publish
+from persona_cli.profiles.signal_fit import TARGETS, SignalFit, estimated, load, publish
 from persona_cli.profiles.signals import DWELL
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home

@@ -1,7 +1,11 @@
-"""A user's history: strengths by (user, item, day), the only per-user state that models read.
+"""What is kept of a user for models: strengths by item and day, and the words searched for lately.
+
+A user's history: strengths by (user, item, day), the only per-user state that models read.
 
 Rows are sums over disjoint events and add up: the table holds partial folds, and negative ones for events that were
 taken back, which are summed when read. A row whose events sum to none does not exist.
+
+What users searched for lately: texts that models of words read. They are personal data and in no log or report.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from numpy.typing import NDArray
 from persona_cli.errors import MissingInput
 from persona_cli.profiles.coding import Coded, Ints, coded, compacted, run_starts, sort_order
 from persona_cli.profiles.permitted import Purpose, allowed, person_events
-from persona_cli.profiles.ratings import ALONE, RATED, RATINGS, Centring, centring, spoken
+from persona_cli.profiles.signal_fit import ALONE, RATED, RATINGS, Centring, centring, spoken
 from persona_cli.profiles.signals import THOUSANDTHS, Flags, Signals, with_signals
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
@@ -227,3 +231,33 @@ def decayed(history: pl.DataFrame, half_life_days: float, how: Centring = ALONE)
 
 def _same_as_above(column: pl.Series) -> Flags:
     return (column == column.shift()).fill_null(False).to_numpy()
+
+
+RECENT = 10
+"""Different queries of a user that are read: the latest."""
+
+
+def recent_queries(events: pl.DataFrame | pl.LazyFrame, users: pl.Series) -> pl.Series:
+    """The latest different queries of each user, latest first, one a line; null without any: String (n_users,).
+
+    `events` has user_id, timestamp and query; those of others than `users` (distinct) are not looked at. A query is
+    what is left of its text without blanks at the ends, runs of blanks and line ends being one blank; of queries at the
+    same instant the one that sorts first comes first.
+    """
+    asked = users.alias("user_id").to_frame()
+    latest = (
+        events.lazy()
+        .select("user_id", "timestamp", "query")
+        .filter(pl.col("query").is_not_null())
+        .join(asked.lazy(), on="user_id", how="semi")
+        .with_columns(pl.col("query").str.replace_all(r"\s+", " ").str.strip_chars())
+        .filter(pl.col("query") != "")
+        .group_by("user_id", "query")
+        .agg(pl.col("timestamp").max())
+        .sort("user_id", "timestamp", "query", descending=[False, True, False])
+        .group_by("user_id", maintain_order=True)
+        .agg(pl.col("query").head(RECENT))
+        .with_columns(pl.col("query").list.join("\n"))
+        .collect()
+    )
+    return asked.join(latest, on="user_id", how="left", maintain_order="left")["query"].alias("queries")

@@ -1,12 +1,17 @@
-"""Whose data a stage may read: every reader of personal data below asks here, and here the gate of consent is asked.
+"""Whose data a stage may read, and who is held out of personalisation.
+
+Whose data a stage may read: every reader of personal data below asks here, and here the gate of consent is asked.
 
 A reader names its purpose, and rows of persons whom the purpose does not cover are not there for it, whatever moment it
 reads. It is the word of now that counts, also about the past, and by the links of now: whoever turned out to be one
 person is refused or permitted as one. Persons whom no purpose covers are not even folded (`standing`).
+
+The permanent holdout: users who always get the non-personalised list, so that personalisation can be measured.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -18,7 +23,8 @@ from persona_cli.consent.receipts import COVERING
 from persona_cli.consent.receipts import NAME as RECEIPTS
 from persona_cli.errors import Refused
 from persona_cli.events.store import scan_events
-from persona_cli.profiles.identity import Persons, persons, raw_key
+from persona_cli.profiles.coding import by_distinct
+from persona_cli.profiles.identity import Persons, assignment_ids, persons, raw_key
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
@@ -152,3 +158,18 @@ def _several(purpose: Purpose) -> tuple[str, ...]:
     if purpose is None:
         return ()
     return (purpose,) if isinstance(purpose, str) else purpose
+
+
+def in_holdout(home: Home, users: pl.Series) -> pl.Series:
+    """Whether each user is held out (n_users,) Boolean: blake2b of the id, keyed with the workspace's salt, as a share.
+
+    It depends on nothing but the id, the salt and `holdout.share`; a greater share only adds users. Of a person with
+    several ids it is the first one seen, so that signing in never changes the side.
+    """
+    bound = round(home.settings.number("holdout.share") * 2**64)
+
+    def drawn(user: str) -> bool:
+        digest = hashlib.blake2b(user.encode(), key=home.salt, digest_size=8).digest()
+        return int.from_bytes(digest, "big") < bound
+
+    return by_distinct(assignment_ids(home, users), drawn, pl.Boolean).alias("holdout")

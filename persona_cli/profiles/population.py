@@ -1,4 +1,10 @@
-"""What one user is measured against: everybody's sessions and features, read from the profiles without the rest.
+"""Everybody: as of a moment, and as what one user is measured against.
+
+All profiles as of a moment: what folding only the events of before, as they were known then, gives.
+
+Nothing is stored for it: a bucket at a time is folded from the events; files that begin later are not opened.
+
+What one user is measured against: everybody's sessions and features, read from the profiles without the rest.
 
 Of nested columns only the fields that are asked for are read, and rows are merged only of users with increments.
 """
@@ -6,7 +12,7 @@ Of nested columns only the fields that are asked for are read, and rows are merg
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -14,17 +20,45 @@ from functools import partial
 import numpy as np
 import polars as pl
 
+from persona_cli.events.store import NAME, files_before, were_known
 from persona_cli.profiles import features
 from persona_cli.profiles import fold as folding
+from persona_cli.profiles.buckets import shared_out
 from persona_cli.profiles.features import USE, Population
+from persona_cli.profiles.fold import profile_rows, stored_rows
 from persona_cli.profiles.folds import activity, attention
-from persona_cli.profiles.folds.counting import lists
-from persona_cli.profiles.folds.part import FoldRules, owners, times
-from persona_cli.profiles.partials import profile_rows, stored_rows
-from persona_cli.profiles.past import past
+from persona_cli.profiles.folds.part import FoldRules, lists, owners, times
+from persona_cli.profiles.identity import persons, raw_key
 from persona_cli.profiles.permitted import Purpose, allowed, person_events
+from persona_cli.profiles.sync import ALL_COLUMNS, history_of, keyed, texts
+from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.tables import File, Table
+
+_PIECE = 1 << 20
+
+
+def past(
+    home: Home, as_of: datetime | None, known_at: datetime | None, *, purpose: Purpose = None
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """The profile rows (every column) and the history rows of the users of each bucket; each sorted by user."""
+    events = tables.open_table(home, NAME)
+    if events is None:
+        return
+    who = persons(home, as_of, known_at)
+    who_may = allowed(home, purpose)
+    known = were_known(as_of, known_at) or [pl.lit(True)]
+    pieces = (
+        keyed(who_may.rows(events.scan([file]).slice(start, _PIECE).filter(*known), raw_key()), who, *ALL_COLUMNS)
+        for file in files_before(events, as_of)
+        for start in range(0, file.rows, _PIECE)
+    )
+    rules = FoldRules.of(home.settings)
+    with shared_out(home, pieces, texts(*ALL_COLUMNS), home.settings.whole("profiles.buckets")) as shared:
+        for _, load in shared:
+            part = load()
+            yield folding.fold_coded(part, rules), history_of(part, home.settings)
+
 
 _LEAVES = {"_intervals": ("first",), "features_used": ("feature", "last")}
 _WITH_TIMES = ("last_seen", *USE)

@@ -16,10 +16,10 @@ import polars as pl
 import pyarrow as pa
 
 from persona_cli.profiles.coding import coded
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.explicit import CATEGORY, ITEM, TAG
 from persona_cli.profiles.folds.part import FoldRules, part_of
-from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.permitted import Purpose, person_events
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings

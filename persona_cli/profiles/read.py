@@ -18,12 +18,11 @@ from persona_cli.events.store import scan_events
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.features import PREFERRED, preferred
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.folds.part import FoldRules
-from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.identity import Persons, persons, raw_key
-from persona_cli.profiles.partials import profile_rows
-from persona_cli.profiles.past import past
-from persona_cli.profiles.permitted import Purpose, allowed, person_events, refusal
+from persona_cli.profiles.permitted import Purpose, allowed, in_holdout, person_events, refusal
+from persona_cli.profiles.population import past
 from persona_cli.profiles.preferences import told
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace.home import Home

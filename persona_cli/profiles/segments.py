@@ -17,8 +17,8 @@ from functools import lru_cache
 import polars as pl
 
 from persona_cli.errors import BadSettings, MissingInput, PersonaError, UsageError, nearest
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles import fold as folding
-from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.features import NAMES, PREFERRED
 from persona_cli.workspace.filters import Filter, FilterError, Value, column_of, parse, parse_value
 from persona_cli.workspace.home import SETTINGS_FILE, Home

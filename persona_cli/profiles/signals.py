@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from persona_cli.profiles import signal_fit
 from persona_cli.profiles.coding import Coded, Ints
 from persona_cli.profiles.folds.explicit import RATING, thousandths
-from persona_cli.profiles.ratings import SETTING, centring
-from persona_cli.profiles.signal_fit import SignalFit
+from persona_cli.profiles.signal_fit import SETTING, SignalFit, centring
 from persona_cli.workspace.expressions import Condition, parse_condition
 from persona_cli.workspace.settings import Settings
 

@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import MissingInput
 from persona_cli.events.catalogue import described
+from persona_cli.profiles import SMALLEST_CELL, preferences
 from persona_cli.profiles import history as histories
-from persona_cli.profiles import preferences
-from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints, by_distinct
 from persona_cli.profiles.folds.explicit import CATEGORY, TAG
 from persona_cli.profiles.permitted import ANALYTICS, Purpose

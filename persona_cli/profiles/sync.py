@@ -26,15 +26,13 @@ import pyarrow as pa
 
 from persona_cli.profiles import fold as folding
 from persona_cli.profiles import history as histories
-from persona_cli.profiles import partials
 from persona_cli.profiles.buckets import Load, buckets_of, shared_out
-from persona_cli.profiles.changes import Changes, changes, new_rows
+from persona_cli.profiles.changes import CHANGED, Changes, Folded, Standing, changes, new_rows
 from persona_cli.profiles.coding import Coded
 from persona_cli.profiles.folds import explicit
 from persona_cli.profiles.folds.part import RULE_SETTINGS, FoldRules
 from persona_cli.profiles.identity import NOBODY, Links, Persons, raw_key
 from persona_cli.profiles.signals import FOLD_VERSION, coded_signals, signals_digest
-from persona_cli.profiles.standing import CHANGED, Folded, Standing
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
@@ -251,7 +249,7 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, who:
         for piece in _pieces(events, files, who, *HISTORY_COLUMNS)
     ]
     changed += [rows.with_columns(gone=pl.lit(False)) for rows in _all_of(events, plan.again, who, *HISTORY_COLUMNS)]
-    present = partials.files_by_bucket(history)
+    present = folding.files_by_bucket(history)
     again_in = buckets_of(plan.again, _buckets(home))
     remove: list[File] = []
     with (
@@ -271,7 +269,7 @@ def _add_to_history(home: Home, events: Table, history: Table, plan: _Plan, who:
                 gone = pl.concat([gone, theirs.collect()])
             if gone.height:
                 rows = histories.merged(pl.concat([rows, histories.negative(gone)]))
-            compacted = partials.to_compact(files)
+            compacted = folding.to_compact(files)
             if compacted:
                 add_up = histories.summed if len(compacted) == len(files) else histories.merged
                 rows = add_up(pl.concat([history.scan(compacted).drop("bucket").collect(), rows]))
@@ -298,7 +296,7 @@ def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan, wh
     changed = changes(partial(_identified, events, who), plan.added, plan.removed)
     changed = replace(changed, gone=pl.concat([changed.gone, plan.again]).unique().sort())
     pieces = _new_pieces(events, plan, changed, who)
-    present = partials.files_by_bucket(profiles)
+    present = folding.files_by_bucket(profiles)
     gone_from = buckets_of(changed.gone, _buckets(home))
     remove: list[File] = []
     with _written(profiles) as add, shared_out(home, pieces, folding.TEXTS, _buckets(home)) as shared:
@@ -306,7 +304,7 @@ def _add_to_profiles(home: Home, events: Table, profiles: Table, plan: _Plan, wh
         def append(bucket: int, load: Load) -> int:
             rows = folding.fold_coded(load(), rules)
             files, gone = present.get(bucket, []), changed.gone.filter(gone_from == bucket)
-            again = files if len(gone) else partials.to_compact(files)
+            again = files if len(gone) else folding.to_compact(files)
             written = rows
             if again:
                 kept = profiles.scan(again).select(folding.COLUMNS).filter(~pl.col("user_id").is_in(gone.implode()))

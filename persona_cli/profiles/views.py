@@ -1,15 +1,24 @@
-"""What `persona sql` can see: every table of the workspace as people mean it.
+"""What `persona sql` can see, the transitions between pages among it.
+
+What `persona sql` can see: every table of the workspace as people mean it.
 
 `items`, `users` and `accounts` are the rows that hold now, `history` the sums of its partial folds, `profiles` with the
 columns that are derived when read, `navigation` the transitions that enough users made. The others are as they are
 stored.
+
+From where to where people go: transition counts within sessions.
+
+Counts are made from the events when they are asked for and are no part of a profile: an event that arrives late between
+two others takes one transition back and adds two, which sums of counts cannot know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
+from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -17,8 +26,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from persona_cli.events.schema import KEY, Kind
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.people import people
-from persona_cli.profiles.permitted import ANALYTICS, allowed
+from persona_cli.profiles.permitted import ANALYTICS, allowed, person_events, refusal
+from persona_cli.profiles.sessions import moves, with_sessions
 from persona_cli.workspace import query, tables
 from persona_cli.workspace.home import Home
 
@@ -78,6 +89,56 @@ def _profiles(home: Home) -> pa.Table | None:
 
 
 def _navigation(home: Home) -> pa.Table | None:
-    from persona_cli.profiles.navigation import navigation
 
     return navigation(home)[0].to_arrow() if tables.exists(home, "events") else None
+
+
+By = Literal["place", "item", "type"]
+PAGES = ("page_view", "screen_view")
+"""Event types whose target is the page."""
+MEASURED = ("dwell", "heartbeat", "scroll", "impression")
+"""Event types that say something about where somebody is, and are no step."""
+_COLUMNS = ("timestamp", "session_id", "event_type", "item_id", "target", "page")
+_SCHEMA: dict[str, type[pl.DataType]] = {"from": pl.String, "to": pl.String, "n": pl.Int64}
+
+
+def place_of(by: By) -> pl.Expr:
+    """`place`: the page, else the target of a page view, else the event type in brackets; `item`; `type`."""
+    if by == "item":
+        return pl.col("item_id")
+    if by == "type":
+        return pl.col("event_type")
+    target = pl.when(pl.col("event_type").is_in(PAGES)).then("target")
+    return pl.coalesce("page", target, pl.format("({})", "event_type"))
+
+
+def navigation(home: Home, by: By = "place", as_of: datetime | None = None) -> tuple[pl.DataFrame, int]:
+    """from, to, n, users over everybody, most often first; and how many transitions of too few users are left out."""
+    if not tables.exists(home, "events"):
+        return pl.DataFrame(schema=_SCHEMA | {"users": pl.Int64}), 0
+    found = _moves(home, by, as_of)
+    counted = found.group_by("from", "to").agg(
+        pl.len().cast(pl.Int64).alias("n"), pl.col("user_id").n_unique().cast(pl.Int64).alias("users")
+    )
+    shown = counted.filter(pl.col("users") >= SMALLEST_CELL)
+    shown = shown.sort("n", "from", "to", descending=[True, False, False])
+    return shown, counted.height - shown.height
+
+
+def navigation_of(home: Home, user: str, by: By = "place", as_of: datetime | None = None) -> pl.DataFrame:
+    """from, to, n of one user, most often first. Raises Refused where analytics do not cover the person."""
+    if not tables.exists(home, "events"):
+        return pl.DataFrame(schema=_SCHEMA)
+    if (why := refusal(home, user, ANALYTICS)) is not None:
+        raise why
+    counted = _moves(home, by, as_of, user).group_by("from", "to").agg(pl.len().cast(pl.Int64).alias("n"))
+    return counted.sort("n", "from", "to", descending=[True, False, False])
+
+
+def _moves(home: Home, by: By, as_of: datetime | None, user: str | None = None) -> pl.DataFrame:
+    events = person_events(home, as_of, purpose=ANALYTICS).select("user_id", *_COLUMNS)
+    events = events.filter(~pl.col("event_type").is_in(MEASURED))
+    if user is not None:
+        events = events.filter(pl.col("user_id") == user)
+    sessions = with_sessions(events.collect(), home.settings.number("profiles.session_gap_minutes"))
+    return moves(sessions, place_of(by))

@@ -22,12 +22,11 @@ from persona_cli.models.wishes import Wishes, wishes_of
 from persona_cli.profiles import history as histories
 from persona_cli.profiles import preferences
 from persona_cli.profiles.buckets import buckets_of
-from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.fold import profile_rows
+from persona_cli.profiles.history import recent_queries
 from persona_cli.profiles.identity import persons
-from persona_cli.profiles.partials import profile_rows
-from persona_cli.profiles.permitted import ANY, PERSONALIZATION, allowed, person_events
+from persona_cli.profiles.permitted import ANY, PERSONALIZATION, allowed, in_holdout, person_events
 from persona_cli.profiles.read import contexts, stage_of
-from persona_cli.profiles.searches import recent_queries
 from persona_cli.profiles.stated import countries
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings

@@ -164,7 +164,7 @@ def _searches_heard(home: Home, reference: str, events: pl.DataFrame) -> int:
 
     from persona_cli.models.base import Histories, known
     from persona_cli.models.registry import load_model
-    from persona_cli.profiles.searches import recent_queries
+    from persona_cli.profiles.history import recent_queries
 
     queries = recent_queries(events, events["user_id"].unique())
     model = load_model(home, reference).model

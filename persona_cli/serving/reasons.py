@@ -17,8 +17,8 @@ from persona_cli.models.registry import Saved
 from persona_cli.models.shares import Added, Facts, Numbers, Places, added, facts_of, over, summed
 from persona_cli.models.vocabulary import positions
 from persona_cli.models.wishes import Wished
-from persona_cli.profiles.cells import SMALLEST_CELL
-from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles import SMALLEST_CELL
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.permitted import PERSONALIZATION
 from persona_cli.serving.context import Audience
 from persona_cli.serving.rule_items import sensitive_items

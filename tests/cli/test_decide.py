@@ -23,7 +23,7 @@ from persona_cli.cli.main import run
 from persona_cli.consent.receipts import record
 from persona_cli.feedback.decisions import read
 from persona_cli.feedback.training import train
-from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace.home import SETTINGS_FILE, Home, open_home
 

@@ -19,7 +19,7 @@ from persona_cli.errors import BadData, UsageError
 from persona_cli.evaluation import exams, segments
 from persona_cli.evaluation.exams import Exam
 from persona_cli.events.schema import Kind, stored_schema
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home, create
 

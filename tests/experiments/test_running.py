@@ -27,7 +27,7 @@ from persona_cli.experiments.standing import arms, crossovers, people, reallocat
 from persona_cli.experiments.variants import Variant, parse_variant, settings_with, surface_with
 from persona_cli.feedback.decisions import TYPES, log, read
 from persona_cli.feedback.training import train
-from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.surfaces import surface_of
 from persona_cli.workspace.home import SETTINGS_FILE, Home, open_home

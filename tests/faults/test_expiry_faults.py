@@ -22,8 +22,8 @@ from persona_cli.events.store import scan_events
 from persona_cli.models import gram_store
 from persona_cli.privacy.expiry import NOTE, expire
 from persona_cli.privacy.retention import cut_of, plan
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history
-from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.sync import behind
 from persona_cli.workspace import artifacts, locks, tables
 from persona_cli.workspace.home import Home, create, open_home

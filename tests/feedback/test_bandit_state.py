@@ -21,7 +21,7 @@ from persona_cli.feedback.decisions import log, read
 from persona_cli.models import bandits
 from persona_cli.models.bandits import ONE
 from persona_cli.privacy.erasure import forget
-from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.workspace.home import SETTINGS_FILE, Home
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from persona_cli.models.base import Training
 from persona_cli.models.cohort import Cohort
 from persona_cli.models.popular import Popular
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 
 # Three groups of users with items of their own: sizes, and the items of each.
 SIZES = (40, 30, 25)

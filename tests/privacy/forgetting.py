@@ -20,8 +20,8 @@ from shop import START, clicks, taste, user
 
 from persona_cli.events.ingest import ingest
 from persona_cli.models import gram_store, registry
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history
-from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.sync import behind
 from persona_cli.serving.recommend import recommend
 from persona_cli.workspace import artifacts, tables

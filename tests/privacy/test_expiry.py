@@ -28,9 +28,9 @@ from persona_cli.models import gram_store
 from persona_cli.models.interactions import interactions_of
 from persona_cli.privacy.expiry import expire, remove_before
 from persona_cli.privacy.retention import NOTE, cut_of, months_before, overdue, plan, schedule
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import persons
-from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.sync import behind
 from persona_cli.workspace import artifacts, locks, tables
 from persona_cli.workspace.home import Home, create, open_home

@@ -39,9 +39,9 @@ from persona_cli.feedback.training import train
 from persona_cli.models import registry
 from persona_cli.privacy.access import access
 from persona_cli.privacy.erasure import forget
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import raw_key
-from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.people import people
 from persona_cli.profiles.permitted import MEASURING
 from persona_cli.profiles.sync import sync

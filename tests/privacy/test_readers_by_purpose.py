@@ -23,10 +23,10 @@ from persona_cli.evaluation.evaluate import evaluate
 from persona_cli.feedback.training import train
 from persona_cli.models import gram_store
 from persona_cli.profiles.fitting import event_counts
-from persona_cli.profiles.navigation import navigation_of
 from persona_cli.profiles.permitted import ANALYTICS, PERSONALIZATION, TRAINING, allowed
 from persona_cli.profiles.preferences import spoken
 from persona_cli.profiles.snapshots import user_events
+from persona_cli.profiles.views import navigation_of
 from persona_cli.serving.recommend import recommend
 from persona_cli.serving.score import score
 from persona_cli.serving.writing import write_csv, write_lines

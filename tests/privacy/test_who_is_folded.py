@@ -15,8 +15,8 @@ from persona_cli.consent.receipts import NAME as RECEIPTS
 from persona_cli.events.ingest import ingest
 from persona_cli.events.undo import find, undo
 from persona_cli.profiles import fold as folding
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history
-from persona_cli.profiles.partials import profile_rows
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home, create, open_home

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from stored import Event, at, frame
 
 from persona_cli.profiles import fold as folding
+from persona_cli.profiles.coding import text_numbers
 from persona_cli.profiles.folds.part import MINUTE, FoldRules
-from persona_cli.profiles.text_numbers import text_numbers
 
 RULES = FoldRules(30 * MINUTE)
 

@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import Event, add, at, frame
 
-from persona_cli.profiles.attention import attention
 from persona_cli.profiles.coding import coded
 from persona_cli.profiles.dwell import DwellFit
 from persona_cli.profiles.fitting import dwell_seconds
 from persona_cli.profiles.folds import attention as folding
 from persona_cli.profiles.folds.part import MINUTE, FoldRules, part_of
 from persona_cli.profiles.mixture import Mixture
-from persona_cli.profiles.navigation import navigation_of
-from persona_cli.profiles.signal_fit import TARGETS, SignalFit, publish
+from persona_cli.profiles.signal_fit import TARGETS, SignalFit, attention, publish
+from persona_cli.profiles.views import navigation_of
 from persona_cli.workspace import home as homes
 from persona_cli.workspace.home import Home
 

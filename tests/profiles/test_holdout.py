@@ -7,7 +7,7 @@ import hashlib
 import polars as pl
 from stored import with_settings
 
-from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.workspace.home import Home
 
 USERS = pl.Series([f"u{n}" for n in range(4000)])

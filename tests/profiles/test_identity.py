@@ -11,10 +11,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from stored import Event, add, at, take_back, with_settings
 
-from persona_cli.profiles import fold, partials
+from persona_cli.profiles import fold
 from persona_cli.profiles.history import history
-from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.identity import FIRSTS, assignment_ids, persons, resolve
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.profiles.read import profile
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import tables
@@ -46,7 +46,7 @@ def click(id: str, item: str, day: float, known: bool = False) -> Event:
 
 
 def state(home: Home) -> tuple[pl.DataFrame, pl.DataFrame]:
-    return history(home), partials.profile_rows(home, fold.COLUMNS).sort("user_id")
+    return history(home), fold.profile_rows(home, fold.COLUMNS).sort("user_id")
 
 
 def first_seen(home: Home) -> pl.DataFrame:

@@ -7,8 +7,7 @@ import pytest
 
 from persona_cli.profiles import mixture as mixtures
 from persona_cli.profiles.dwell import DwellFit, fit_dwell
-from persona_cli.profiles.mixture import Mixture
-from persona_cli.profiles.mixture_error import share_error
+from persona_cli.profiles.mixture import Mixture, share_error
 
 
 def drawn(truth: Mixture, n: int, seed: int) -> np.ndarray:

@@ -12,8 +12,7 @@ import pytest
 from persona_cli import Workspace
 from persona_cli.errors import BadSettings, MissingInput, PersonaError
 from persona_cli.profiles import segments
-from persona_cli.profiles.difference import difference
-from persona_cli.profiles.people import people, person
+from persona_cli.profiles.people import difference, people, person
 from persona_cli.workspace.home import Home, open_home
 
 Make = Callable[[str], Home]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stored import START, Event, add, at
 
 from persona_cli.errors import MissingInput, UsageError
-from persona_cli.profiles.difference import difference
+from persona_cli.profiles.people import difference
 from persona_cli.profiles.read import profile, profiles
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace.home import Home

@@ -12,10 +12,9 @@ from stored import add, at
 
 from persona_cli.profiles import features
 from persona_cli.profiles import fold as folding
-from persona_cli.profiles.beta import below_half
-from persona_cli.profiles.partials import profile_rows
-from persona_cli.profiles.past import past
-from persona_cli.profiles.population import population_of
+from persona_cli.profiles.features import below_half
+from persona_cli.profiles.fold import profile_rows
+from persona_cli.profiles.population import past, population_of
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace.home import Home
 

@@ -20,8 +20,8 @@ from persona_cli.profiles import history as histories
 from persona_cli.profiles.coding import coded
 from persona_cli.profiles.fitting import fit_signals
 from persona_cli.profiles.history import decayed, faded, fold_history, history, negative, signal_events, summed
-from persona_cli.profiles.ratings import ALONE, MOST, Centring, centring, estimated
 from persona_cli.profiles.read import preferred_categories
+from persona_cli.profiles.signal_fit import ALONE, MOST, Centring, centring, estimated
 from persona_cli.profiles.signals import coded_signals, signals_digest, weights_digest, with_signals
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.serving.context import audience

@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_cli.profiles.searches import RECENT, recent_queries
+from persona_cli.profiles.history import RECENT, recent_queries
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEMA = {"user_id": pl.String, "timestamp": pl.Datetime("us", "UTC"), "query": pl.String}

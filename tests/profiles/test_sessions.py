@@ -16,9 +16,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from stored import Event, add, at, frame
 
-from persona_cli.profiles.navigation import navigation, navigation_of
 from persona_cli.profiles.sessions import with_dwell, with_sessions
-from persona_cli.profiles.views import ask
+from persona_cli.profiles.views import ask, navigation, navigation_of
 from persona_cli.workspace.home import Home
 
 

@@ -13,14 +13,13 @@ import pytest
 from stored import Event, add, at, frame, with_settings
 
 from persona_cli.errors import BadData, MissingInput
-from persona_cli.profiles.attention import attention
 from persona_cli.profiles.coding import coded
 from persona_cli.profiles.dwell import DwellFit, probabilities
 from persona_cli.profiles.fitting import dwell_seconds, fit_signals, learned
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.mixture import Mixture
 from persona_cli.profiles.read import profile
-from persona_cli.profiles.signal_fit import TARGETS, SignalFit, load, publish
+from persona_cli.profiles.signal_fit import TARGETS, SignalFit, attention, load, publish
 from persona_cli.profiles.signals import coded_signals, signals_digest, too_few, weights_digest, with_signals
 from persona_cli.profiles.sync import behind, sync
 from persona_cli.workspace import home as homes

@@ -13,7 +13,7 @@ from stored import START, add, at, with_settings
 
 from persona_cli.errors import BadSettings, MissingInput
 from persona_cli.events.schema import stored_schema
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.survey import survey, unknown_names
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import tables

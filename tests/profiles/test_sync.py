@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stored import Event, add, at, frame, take_back, with_settings
 
 from persona_cli.errors import Busy, MissingInput
-from persona_cli.profiles import buckets, fold, partials
+from persona_cli.profiles import buckets, fold
 from persona_cli.profiles import history as histories
 from persona_cli.profiles import sync as syncing
 from persona_cli.profiles.folds import activity, context
@@ -31,7 +31,7 @@ PATIENT = examples(max_examples=12, deadline=None, suppress_health_check=[Health
 
 
 def profiles(home: Home) -> pl.DataFrame:
-    return partials.profile_rows(home, fold.COLUMNS).sort("user_id")
+    return fold.profile_rows(home, fold.COLUMNS).sort("user_id")
 
 
 def files(home: Home, name: str) -> list[tables.File]:
@@ -174,14 +174,14 @@ def test_increments_touch_their_buckets_only_and_are_compacted(home: Home) -> No
     sync(home)
     mine = str(buckets.buckets_of(pl.Series(["u"]), 3)[0])
     others = [file for file in files(home, "profiles") if file.partition["bucket"] != mine]
-    for day in range(2 * partials.MAX_FILES):
+    for day in range(2 * fold.MAX_FILES):
         add(home, [{"item_id": "x", "timestamp": at(day)}])
         assert sync(home).mode == "incremental"
         held = [file for file in files(home, "history") if file.partition["bucket"] == mine]
-        assert len(held) <= partials.MAX_FILES
+        assert len(held) <= fold.MAX_FILES
         assert len(files(home, "history")) == len(held) + 2
     assert [file for file in files(home, "profiles") if file.partition["bucket"] != mine] == others
-    assert history(home).filter(pl.col("user_id") == "u")["n"].to_list() == [1] * 2 * partials.MAX_FILES
+    assert history(home).filter(pl.col("user_id") == "u")["n"].to_list() == [1] * 2 * fold.MAX_FILES
 
 
 def test_events_taken_back_take_their_user_along(home: Home) -> None:
@@ -219,7 +219,7 @@ def test_profiles_of_another_version_are_made_again(home: Home) -> None:
     old = tables.open_or_create(home, fold.NAME, fold.SCHEMA.remove(2), ["bucket"])
     old.commit([], metadata={"events_version": "0"})
     with pytest.raises(MissingInput, match="another version"):
-        partials.profile_rows(home)
+        fold.profile_rows(home)
     assert sync(home).mode == "rebuilt"
     assert profiles(home)["events"].to_list() == [1]
     assert not artifacts.leftovers(home.root)

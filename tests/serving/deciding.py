@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from shop import Event, add
 
-from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.surfaces import surface_of
 from persona_cli.serving.surfaces.deciding import decisions

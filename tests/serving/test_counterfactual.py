@@ -23,8 +23,7 @@ from persona_cli.cli.main import run
 from persona_cli.consent.receipts import record
 from persona_cli.errors import MissingInput
 from persona_cli.feedback.training import train
-from persona_cli.profiles.holdout import in_holdout
-from persona_cli.profiles.permitted import PERSONALIZATION, person_events
+from persona_cli.profiles.permitted import PERSONALIZATION, in_holdout, person_events
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.counterfactual import Explanation, explain
 from persona_cli.serving.recommend import recommend

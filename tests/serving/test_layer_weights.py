@@ -18,9 +18,8 @@ from persona_cli.feedback.training import train
 from persona_cli.models import registry
 from persona_cli.models.base import reads_queries
 from persona_cli.models.layered import Layered
-from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.people import person
-from persona_cli.profiles.permitted import PERSONALIZATION
+from persona_cli.profiles.permitted import PERSONALIZATION, in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.context import audience
 from persona_cli.serving.layer_weights import half_of, layers_of

@@ -19,8 +19,8 @@ from persona_cli.models.gram_store import update
 from persona_cli.models.interactions import interactions_of
 from persona_cli.models.preparing import prepare
 from persona_cli.profiles.history import history, signal_events
-from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.people import people, person
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.context import audience
 from persona_cli.serving.recommend import recommend

@@ -16,7 +16,7 @@ from shop import START, add, add_items, clicks, events, taste, user
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.feedback.training import train
 from persona_cli.models import registry
-from persona_cli.profiles.holdout import in_holdout
+from persona_cli.profiles.permitted import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.recommend import recommend, rounded
 from persona_cli.serving.writing import flat, write_lines

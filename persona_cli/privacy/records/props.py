@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 

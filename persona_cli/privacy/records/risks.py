@@ -20,9 +20,8 @@ from persona_cli.privacy.anonymity import anonymity
 from persona_cli.privacy.data_map import QUASI
 from persona_cli.privacy.records.props import PREFIX, values
 from persona_cli.privacy.shared_workspace import unicity_of
-from persona_cli.profiles import segments
-from persona_cli.profiles.cells import SMALLEST_CELL
-from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles import SMALLEST_CELL, segments
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.people import people
 from persona_cli.workspace import runs, tables
 from persona_cli.workspace.home import Home

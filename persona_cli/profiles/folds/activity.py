@@ -13,8 +13,17 @@ import pyarrow as pa
 
 from persona_cli.events.schema import UTC_MICROSECONDS
 from persona_cli.profiles.coding import Ints, run_starts
-from persona_cli.profiles.folds.counting import counts, counts_type, lists, merged_counts
-from persona_cli.profiles.folds.part import SECOND, FoldRules, Part, owners, times
+from persona_cli.profiles.folds.part import (
+    SECOND,
+    FoldRules,
+    Part,
+    counts,
+    counts_type,
+    lists,
+    merged_counts,
+    owners,
+    times,
+)
 
 _INTERVAL = [
     pa.field("session", pa.int64()),

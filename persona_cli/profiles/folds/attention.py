@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from persona_cli.events.schema import UTC_MICROSECONDS
 from persona_cli.profiles.coding import Ints, compacted, run_starts, sort_order
-from persona_cli.profiles.folds.counting import lists
-from persona_cli.profiles.folds.part import FoldRules, Part, owners
+from persona_cli.profiles.folds.part import FoldRules, Part, lists, owners
 
 DWELL, SCROLL, CLICK, SEARCH, FEATURE = "dwell", "scroll", "click", "search", "feature_use"
 OPENED, FOLLOWED, PURCHASE = "message_open", "message_click", "purchase"

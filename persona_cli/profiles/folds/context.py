@@ -29,8 +29,18 @@ from persona_cli.profiles.context import (
     referrer_classes,
     weekday_of,
 )
-from persona_cli.profiles.folds.counting import as_lists, coded_counts, counts, counts_type, merged_counts
-from persona_cli.profiles.folds.part import NEVER, FoldRules, Part, owners, times
+from persona_cli.profiles.folds.part import (
+    NEVER,
+    FoldRules,
+    Part,
+    as_lists,
+    coded_counts,
+    counts,
+    counts_type,
+    merged_counts,
+    owners,
+    times,
+)
 
 LATEST = ("account_id", "device", "browser", "os", "country", "network", "locale", "tz", "consent")
 COUNTED = {

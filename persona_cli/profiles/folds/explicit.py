@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from persona_cli.events.schema import UTC_MICROSECONDS
 from persona_cli.profiles.coding import Ints
-from persona_cli.profiles.folds.counting import lists
-from persona_cli.profiles.folds.part import FoldRules, Part, owners
+from persona_cli.profiles.folds.part import FoldRules, Part, lists, owners
 
 RATING, UP, DOWN, SAVE, UNSAVE = "rating", "thumbs_up", "thumbs_down", "save", "unsave"
 BLOCK, UNBLOCK, LESS, PREFERENCE, ANSWER = "block", "unblock", "show_less", "preference", "survey_answer"

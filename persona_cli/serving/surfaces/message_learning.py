@@ -20,11 +20,11 @@ import polars as pl
 
 from persona_cli.events.countries import country_zone
 from persona_cli.models.vocabulary import positions
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY, HOUR, Codes, local_time, zone_of
 from persona_cli.profiles.features import Floats
-from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.permitted import PERSONALIZATION, person_events
 from persona_cli.profiles.read import profiles
 from persona_cli.serving.surfaces.use import cohorts

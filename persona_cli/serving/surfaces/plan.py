@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import BadSettings
 from persona_cli.models.vocabulary import positions
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.features import Floats
 from persona_cli.serving.surfaces import Surface
 from persona_cli.serving.surfaces.plan_usage import Forecast, Use, forecast, observed, own_unit, units_of, usage

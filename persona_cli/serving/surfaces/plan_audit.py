@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import BadData, MissingInput, UsageError
 from persona_cli.events.catalogue import current as current_rows
-from persona_cli.profiles.attributes import ATTRIBUTES
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.features import Floats
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.permitted import ANALYTICS, allowed
+from persona_cli.profiles.stated import ATTRIBUTES
 from persona_cli.reports.parts import Part
 from persona_cli.serving.context import everyone
 from persona_cli.serving.surfaces import Surface

@@ -25,9 +25,8 @@ from scipy import sparse
 from persona_cli.errors import BadSettings, nearest
 from persona_cli.events.catalogue import described
 from persona_cli.models.vocabulary import positions
+from persona_cli.profiles import SMALLEST_CELL, preferences
 from persona_cli.profiles import history as histories
-from persona_cli.profiles import preferences
-from persona_cli.profiles.cells import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY
 from persona_cli.profiles.features import Floats

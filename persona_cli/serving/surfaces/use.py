@@ -18,14 +18,14 @@ import numpy as np
 import polars as pl
 
 from persona_cli.models.vocabulary import positions
-from persona_cli.profiles.cells import SMALLEST_CELL
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY
 from persona_cli.profiles.features import Floats
-from persona_cli.profiles.navigation import PAGES
-from persona_cli.profiles.partials import profile_rows
+from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.permitted import PERSONALIZATION, person_events
 from persona_cli.profiles.read import profiles, stage_of
+from persona_cli.profiles.views import PAGES
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 

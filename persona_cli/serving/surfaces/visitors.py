@@ -14,17 +14,15 @@ from persona_cli.errors import UsageError, nearest
 from persona_cli.events.countries import country_code
 from persona_cli.profiles import features, segments
 from persona_cli.profiles import fold as folding
-from persona_cli.profiles.attributes import ATTRIBUTES, attributes
 from persona_cli.profiles.buckets import buckets_of
 from persona_cli.profiles.features import PREFERRED, Population, computed
+from persona_cli.profiles.fold import profile_rows, stored_rows
 from persona_cli.profiles.folds.part import FoldRules
-from persona_cli.profiles.holdout import in_holdout
 from persona_cli.profiles.identity import persons
-from persona_cli.profiles.partials import profile_rows, stored_rows
-from persona_cli.profiles.permitted import PERSONALIZATION, allowed
+from persona_cli.profiles.permitted import PERSONALIZATION, allowed, in_holdout
 from persona_cli.profiles.population import moment_of_all, population_of
 from persona_cli.profiles.read import preferred_categories, profiles, stage_of
-from persona_cli.profiles.stated import countries, stated
+from persona_cli.profiles.stated import ATTRIBUTES, attributes, countries, stated
 from persona_cli.serving.context import GENERIC, everyone
 from persona_cli.workspace.home import Home
 
