@@ -28,7 +28,7 @@ from persona_cli.events.consenting import Consenting
 from persona_cli.events.ingest import ingest
 from persona_cli.events.opening import Input, find
 from persona_cli.events.reading import batches
-from persona_cli.privacy.consent_files import import_words
+from persona_cli.privacy.consent_documents import import_words
 from persona_cli.workspace.home import Home, create
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)

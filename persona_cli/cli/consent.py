@@ -231,9 +231,11 @@ def receipt(
     persona privacy consent receipt 5d41402abc4b2a76b9719d91
     persona privacy consent receipt - --schema --out schema.json
     """
-    from persona_cli.privacy import consent_records
+    from persona_cli.privacy import consent_documents
 
-    emit_json(consent_records.schema() if schema else consent_records.consent_receipt(locate_home(), receipt_id), out)
+    emit_json(
+        consent_documents.schema() if schema else consent_documents.consent_receipt(locate_home(), receipt_id), out
+    )
 
 
 def purposes(as_json: JsonOption = False, out: OutOption = None) -> None:

@@ -24,7 +24,7 @@ from persona_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persona_cli.privacy.own_settings import Own
+    from persona_cli.privacy.own_data import Own
 
 
 def register(privacy: typer.Typer) -> None:
@@ -65,7 +65,7 @@ def preferences(
     persona privacy preferences u1 --unblock item:i7 --pause
     persona privacy preferences u1 --reset
     """
-    from persona_cli.privacy import own_settings
+    from persona_cli.privacy import own_data
     from persona_cli.privacy.api import Privacy
 
     if pause and resume:
@@ -92,7 +92,7 @@ def preferences(
 
         with recording(home, invocation.words, personal(invocation.words)):
             now = privacy.preferences(user)
-    held = own_settings.paused(home, user)
+    held = own_data.paused(home, user)
     if as_json:
         emit_json({**vars(now), "paused": held}, out)
         return

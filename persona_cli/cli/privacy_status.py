@@ -10,7 +10,7 @@ import typer
 from persona_cli.cli.common import JsonOption, OutOption, command, emit_json, locate_home, out_stream, printable, warn
 
 if TYPE_CHECKING:
-    from persona_cli.privacy.standing import Status
+    from persona_cli.privacy.choices import Status
 
 OVERDUE = 10
 _SHOWN = 5  # recipients

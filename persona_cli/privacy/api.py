@@ -15,17 +15,15 @@ if TYPE_CHECKING:
     from persona_cli.consent.receipts import State
     from persona_cli.events.ingest import Report
     from persona_cli.privacy.access import Handed
-    from persona_cli.privacy.choices import Chosen
-    from persona_cli.privacy.consent_files import Imported
-    from persona_cli.privacy.correcting import Corrected
+    from persona_cli.privacy.choices import Chosen, Status
+    from persona_cli.privacy.consent_documents import Imported
     from persona_cli.privacy.erasure import Forgotten
     from persona_cli.privacy.expiry import Expired
     from persona_cli.privacy.keys import Key
-    from persona_cli.privacy.own_settings import Own
+    from persona_cli.privacy.own_data import Corrected, Own
     from persona_cli.privacy.records.writing import Recorded
     from persona_cli.privacy.requests import Request
     from persona_cli.privacy.searching import Residue
-    from persona_cli.privacy.standing import Status
 
 Moment = str | date | datetime | None
 
@@ -46,7 +44,7 @@ class Privacy:
 
     def status(self) -> Status:
         """How privacy stands: purposes, refusals, requests, what is overdue; see `privacy.standing`."""
-        from persona_cli.privacy.standing import status
+        from persona_cli.privacy.choices import status
 
         return status(self.home)
 
@@ -121,7 +119,7 @@ class Privacy:
 
     def import_consent(self, file: str, *, wait: float = 0.0, words: Sequence[str] = ()) -> Imported:
         """Take over a file of what people told another system; see `privacy.consent_files`."""
-        from persona_cli.privacy.consent_files import import_words
+        from persona_cli.privacy.consent_documents import import_words
 
         with runs.recording(self.home, words or ["privacy", "consent", "import", file]) as run:
             done = import_words(self.home, file, wait)
@@ -136,7 +134,7 @@ class Privacy:
 
     def preferences(self, user: str) -> Own:
         """What a person decided about their own lists."""
-        from persona_cli.privacy.own_settings import own
+        from persona_cli.privacy.own_data import own
 
         return own(self.home, user)
 
@@ -156,16 +154,16 @@ class Privacy:
 
         See `privacy.own_settings`, which also says what is raised.
         """
-        from persona_cli.privacy import own_settings
+        from persona_cli.privacy import own_data
 
         with runs.recording(self.home, words or ["privacy", "preferences"], personal(words)) as run:
             if reset:
-                own_settings.reset(self.home, user, wait)
+                own_data.reset(self.home, user, wait)
             if put or block or unblock:
-                own_settings.change(self.home, user, put=put, block=block, unblock=unblock, wait=wait, run=run.id)
+                own_data.change(self.home, user, put=put, block=block, unblock=unblock, wait=wait, run=run.id)
             if paused is not None:
-                (own_settings.pause if paused else own_settings.resume)(self.home, user)
-        return own_settings.own(self.home, user)
+                (own_data.pause if paused else own_data.resume)(self.home, user)
+        return own_data.own(self.home, user)
 
     def access(self, user: str, out: str | Path, *, recipient: str | None = None, words: Sequence[str] = ()) -> Handed:
         """Write everything that is held of a person to a ZIP for them; see `privacy.access`."""
@@ -188,7 +186,7 @@ class Privacy:
         words: Sequence[str] = (),
     ) -> Corrected:
         """Correct a stored event or take it out, with all that follows from it; see `privacy.correcting`."""
-        from persona_cli.privacy.correcting import correct
+        from persona_cli.privacy.own_data import correct
 
         with runs.recording(self.home, words or ["privacy", "correct"], personal(words)) as run:
             done = correct(self.home, event_id, changes, delete=delete, month=month, refit=refit, wait=wait)

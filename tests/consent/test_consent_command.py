@@ -16,7 +16,7 @@ from persona_cli.api import Workspace
 from persona_cli.cli.main import run
 from persona_cli.consent.gate import Gate
 from persona_cli.consent.receipts import COVERING, PURPOSES, STATES, receipts
-from persona_cli.privacy.consent_records import consent_receipt, digest, schema
+from persona_cli.privacy.consent_documents import consent_receipt, digest, schema
 from persona_cli.privacy.requests import requests
 from persona_cli.workspace.home import Home, open_home
 

@@ -16,7 +16,7 @@ from persona_cli.cli.main import run
 from persona_cli.consent.receipts import record
 from persona_cli.errors import MissingInput, Refused, UsageError
 from persona_cli.models import gram_store
-from persona_cli.privacy import correcting
+from persona_cli.privacy import settling
 
 Event = dict[str, Any]
 WRONG = 77  # the event that is wrong
@@ -170,7 +170,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(correcting, "settle", killed)
+        patch.setattr(settling, "settle", killed)
         shop.privacy.correct(id, changes, delete=delete)
     assert [one.closed for one in shop.privacy.requests()] == [None]
     if delete:

@@ -14,7 +14,7 @@ from persona_cli.cli.main import run
 from persona_cli.consent.gate import Gate
 from persona_cli.consent.receipts import receipts, record
 from persona_cli.errors import Refused, UsageError
-from persona_cli.privacy import own_settings
+from persona_cli.privacy import own_data
 
 ME = "u01"
 
@@ -31,7 +31,7 @@ def shop(films: Callable[[int], Path]) -> Workspace:
 
 
 def test_nothing_is_said_by_default_also_by_strangers(shop: Workspace) -> None:
-    nothing = own_settings.Own({}, (), {}, {})
+    nothing = own_data.Own({}, (), {}, {})
     assert shop.privacy.preferences(ME) == nothing == shop.privacy.preferences("stranger")
 
 
@@ -47,10 +47,10 @@ def test_what_is_set_and_blocked_is_in_the_profile_and_can_be_taken_back(shop: W
         "item:f01",
     )
     gone = shop.privacy.set_preferences(ME, reset=True)
-    assert gone == own_settings.Own({}, (), {}, {})
+    assert gone == own_data.Own({}, (), {}, {})
     assert shop.profile(ME)["told"] == before["told"]
     # The words are there as events, so an old file that comes again changes nothing.
-    types = shop.events().filter(pl.col("source") == own_settings.SOURCE).collect()["event_type"].value_counts()
+    types = shop.events().filter(pl.col("source") == own_data.SOURCE).collect()["event_type"].value_counts()
     assert dict(types.iter_rows()) == {"preference": 3, "block": 3, "unblock": 3}
 
 
@@ -64,7 +64,7 @@ def test_reset_takes_back_answers_and_show_me_less_of_the_app_too(shop: Workspac
     shop.ingest(elsewhere / "said.jsonl")
     before = shop.privacy.preferences(ME)
     assert before.answers == {"taste": ("a", "b")} and list(before.show_less) == ["category:comedy"]
-    assert shop.privacy.set_preferences(ME, reset=True) == own_settings.Own({}, (), {}, {})
+    assert shop.privacy.set_preferences(ME, reset=True) == own_data.Own({}, (), {}, {})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_pause_is_a_receipt_and_ends_where_it_began(shop: Workspace) -> None:
     gate = Gate.of(home)
     assert not gate.permits("personalization", ids)[0] and gate.permits("analytics", ids)[0]
     shop.privacy.set_preferences(ME, paused=False)
-    assert Gate.of(home).permits("personalization", ids)[0] and not own_settings.paused(home, ME)
+    assert Gate.of(home).permits("personalization", ids)[0] and not own_data.paused(home, ME)
     record(home, [ME], ["personalization"], "objected")
     shop.privacy.set_preferences(ME, paused=True)
     shop.privacy.set_preferences(ME, paused=False)
@@ -104,7 +104,7 @@ def test_no_consent_is_made_by_ending_a_pause(shop: Workspace) -> None:
     again = Workspace(shop.home.root)
     again.privacy.set_preferences(ME, paused=True)
     again.privacy.set_preferences(ME, paused=False)
-    assert not own_settings.paused(again.home, ME)
+    assert not own_data.paused(again.home, ME)
     assert not Gate.of(again.home).permits("personalization", pl.Series([ME]))[0]
 
 
