@@ -27,7 +27,7 @@ from persona_cli.models import gram_store
 from persona_cli.models.interactions import interactions_of
 from persona_cli.privacy import places
 from persona_cli.privacy.erasure import forget, verify
-from persona_cli.privacy.needles import Needles
+from persona_cli.privacy.places import Needles
 from persona_cli.privacy.searching import Residue
 from persona_cli.privacy.settling import bring_profiles
 from persona_cli.profiles.history import history, signal_events

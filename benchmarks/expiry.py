@@ -21,8 +21,8 @@ import numpy as np
 import polars as pl
 
 from persona_cli.api import Workspace
-from persona_cli.privacy.expiry import expire
 from persona_cli.privacy.retention import plan
+from persona_cli.privacy.settling import expire
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 

@@ -26,7 +26,7 @@ from persona_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from persona_cli.privacy.erasure import Forgotten
-    from persona_cli.privacy.keys import Key
+    from persona_cli.privacy.recipients import Key
 
 FOUND = 10
 _SHOWN = 50  # residues on a page
@@ -184,7 +184,7 @@ def _wanted(users: list[str] | None, file: str | None) -> list[str]:
 def _key(path: Path | None) -> Key | None:
     if path is None:
         return None
-    from persona_cli.privacy.keys import read_key
+    from persona_cli.privacy.recipients import read_key
 
     return read_key(path.expanduser())
 

@@ -26,9 +26,9 @@ from persona_cli.cli.common import (
 
 if TYPE_CHECKING:
     from persona_cli.privacy.anonymity import Anonymity
-    from persona_cli.privacy.keys import Key
     from persona_cli.privacy.pseudonymize import Done, Naming
     from persona_cli.privacy.pseudonyms import Places
+    from persona_cli.privacy.recipients import Key
     from persona_cli.workspace.home import Home
 
 _SHOWN = 10  # classes on a page
@@ -58,7 +58,7 @@ def new(file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; out
     Examples:
     persona privacy keys new ~/.config/persona/pseudonyms.key
     """
-    from persona_cli.privacy.keys import new_key
+    from persona_cli.privacy.recipients import new_key
 
     key = new_key(file.expanduser())
     with out_stream() as stream:
@@ -163,8 +163,8 @@ def _naming(
     key_file: Path | None, old_key_file: Path | None, domain: str, ids: Sequence[Path], where: Places
 ) -> Naming:
     from persona_cli.errors import UsageError
-    from persona_cli.privacy.keys import read_key
     from persona_cli.privacy.pseudonymize import rotating
+    from persona_cli.privacy.recipients import read_key
 
     if old_key_file is None:
         raise UsageError("--rotate needs --old-key-file, the key that made the pseudonyms")
@@ -174,7 +174,7 @@ def _naming(
 def _key(path: Path | None) -> Key:
     import os
 
-    from persona_cli.privacy.keys import find_key
+    from persona_cli.privacy.recipients import find_key
 
     return find_key(path.expanduser() if path else None, os.environ)
 

@@ -26,8 +26,8 @@ from persona_cli.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from persona_cli.privacy.expiry import Expired
     from persona_cli.privacy.retention import Plan
+    from persona_cli.privacy.settling import Expired
 
 
 def register(privacy: typer.Typer) -> None:

@@ -31,8 +31,7 @@ from persona_cli.models.base import reads_order, reads_queries
 from persona_cli.privacy import access_page, holdings, recipients
 from persona_cli.privacy.access_page import MODELS, RIGHTS
 from persona_cli.privacy.holdings import Strangers, plain
-from persona_cli.privacy.needles import Needles
-from persona_cli.privacy.places import held
+from persona_cli.privacy.places import Needles, held
 from persona_cli.privacy.recipients import by_recipient
 from persona_cli.privacy.records.uses import BASES, USES
 from persona_cli.privacy.requests import Request, begin_request, close_request, requests_of

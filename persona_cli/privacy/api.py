@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from persona_cli.privacy.choices import Chosen, Status
     from persona_cli.privacy.consent_documents import Imported
     from persona_cli.privacy.erasure import Forgotten
-    from persona_cli.privacy.expiry import Expired
-    from persona_cli.privacy.keys import Key
     from persona_cli.privacy.own_data import Corrected, Own
+    from persona_cli.privacy.recipients import Key
     from persona_cli.privacy.records.writing import Recorded
     from persona_cli.privacy.requests import Request
     from persona_cli.privacy.searching import Residue
+    from persona_cli.privacy.settling import Expired
 
 Moment = str | date | datetime | None
 
@@ -214,7 +214,7 @@ class Privacy:
         self, *, wait: float = 0.0, progress: Callable[[str], None] | None = None, words: Sequence[str] = ()
     ) -> Expired:
         """Remove what is older than its period, with all that follows from it; see `privacy.expiry`."""
-        from persona_cli.privacy.expiry import expire
+        from persona_cli.privacy.settling import expire
 
         with runs.recording(self.home, words or ["privacy", "expire"]) as run:
             done = expire(self.home, wait=wait, progress=progress)

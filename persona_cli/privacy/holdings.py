@@ -22,10 +22,9 @@ from persona_cli.events.catalogue import current
 from persona_cli.events.judge import Rejected, json_text, parse_json
 from persona_cli.events.schema import EVENTS, stored_schema
 from persona_cli.events.store import NAME, scan_events
-from persona_cli.privacy import per_user
+from persona_cli.privacy import removal
 from persona_cli.privacy.access_page import HISTORY, meaning
-from persona_cli.privacy.needles import Needles
-from persona_cli.privacy.places import scrubbed
+from persona_cli.privacy.places import Needles, scrubbed
 from persona_cli.privacy.pseudonyms import ALIASES, KINDS
 from persona_cli.privacy.requests import Request
 from persona_cli.profiles import fold as folding
@@ -163,11 +162,11 @@ def others(home: Home, ids: Sequence[str]) -> Row:
         table = tables.open_table(home, name)
         if table is None or name in _TOLD_APART:
             continue
-        columns = [column for column in per_user.PERSONS if column in table.schema.names]
+        columns = [column for column in removal.PERSONS if column in table.schema.names]
         if columns:
             theirs = pl.any_horizontal(pl.col(column).is_in(mine) for column in columns)
             found[name] = _plain(table.scan().filter(theirs.fill_null(False)).collect())
-    for path, columns in per_user.files(home):
+    for path, columns in removal.files(home):
         theirs = pl.any_horizontal(pl.col(column).is_in(mine) for column in columns)
         rows = pl.read_parquet(path).filter(theirs.fill_null(False))
         if rows.height:

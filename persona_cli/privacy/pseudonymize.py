@@ -20,8 +20,8 @@ from typing import IO, Any
 
 from persona_cli.errors import CannotWrite, MissingInput, Refused, UsageError
 from persona_cli.privacy import files, shared_workspace
-from persona_cli.privacy.keys import Key, subkey
 from persona_cli.privacy.pseudonyms import DIGITS, SCHEME, Places, Rename, pseudonyms, recorder, remap, remapped
+from persona_cli.privacy.recipients import Key, subkey
 from persona_cli.privacy.replacing import BARE, Replacing
 from persona_cli.privacy.unicity import Pairs, Unicity, unicity
 from persona_cli.workspace import artifacts

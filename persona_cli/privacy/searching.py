@@ -23,8 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from persona_cli.privacy.needles import Needles
-from persona_cli.privacy.texts import in_text
+from persona_cli.privacy.places import Needles, in_text
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 

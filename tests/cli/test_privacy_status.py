@@ -14,7 +14,7 @@ from persona_cli.cli.main import run
 from persona_cli.consent.receipts import record
 from persona_cli.consent.subjects import suppress
 from persona_cli.privacy import recipients
-from persona_cli.privacy.certificates import write_journal
+from persona_cli.privacy.erasure import write_journal
 
 COVERING = ["personalization", "analytics", "model_training"]
 

@@ -20,8 +20,8 @@ from polars.testing import assert_frame_equal
 from persona_cli.api import Workspace
 from persona_cli.events.store import scan_events
 from persona_cli.models import gram_store
-from persona_cli.privacy.expiry import NOTE, expire
 from persona_cli.privacy.retention import cut_of, plan
+from persona_cli.privacy.settling import NOTE, expire
 from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history
 from persona_cli.profiles.sync import behind
@@ -33,7 +33,7 @@ SCRIPT = textwrap.dedent("""
     import os, signal, sys
     from datetime import datetime
     from pathlib import Path
-    from persona_cli.privacy.expiry import expire
+    from persona_cli.privacy.settling import expire
     from persona_cli.workspace.home import open_home
     root, moment, at = Path(sys.argv[1]), int(sys.argv[2]), datetime.fromisoformat(sys.argv[3])
     count = 0

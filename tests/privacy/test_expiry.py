@@ -26,8 +26,8 @@ from persona_cli.events.catalogue import current
 from persona_cli.events.store import scan_events
 from persona_cli.models import gram_store
 from persona_cli.models.interactions import interactions_of
-from persona_cli.privacy.expiry import expire, remove_before
 from persona_cli.privacy.retention import NOTE, cut_of, months_before, overdue, plan, schedule
+from persona_cli.privacy.settling import expire, remove_before
 from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.identity import persons
@@ -370,13 +370,13 @@ def test_an_expiry_waits_for_nobody_by_itself(tmp_path: Path) -> None:
 def test_an_expiry_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = given_to(tmp_path / "w", [of_months()])
     other = given_to(tmp_path / "rest", [[one for one in of_months() if one["timestamp"] >= at(CUT)]])
-    from persona_cli.privacy import expiry
+    from persona_cli.privacy import settling
 
     def killed(*args: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(expiry, "sync", killed)
+        patched.setattr(settling, "sync", killed)
         with pytest.raises(KeyboardInterrupt):
             expire(home, NOW)
     assert plan(home, NOW).due == ()

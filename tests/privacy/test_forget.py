@@ -16,11 +16,10 @@ from persona_cli.errors import Unavailable
 from persona_cli.events.ingest import ingest
 from persona_cli.feedback.training import train
 from persona_cli.models import kinds, registry
-from persona_cli.privacy import certificates
+from persona_cli.privacy import erasure
 from persona_cli.privacy.erasure import forget, planned, verify
-from persona_cli.privacy.keys import new_key, subkey
 from persona_cli.privacy.pseudonyms import pseudonym
-from persona_cli.privacy.recipients import register
+from persona_cli.privacy.recipients import new_key, register, subkey
 from persona_cli.privacy.requests import requests
 from persona_cli.profiles.fitting import fit_signals
 from persona_cli.profiles.signal_fit import load
@@ -254,4 +253,4 @@ def _users(folder: Path) -> Path:
 
 def test_digests_of_an_unknown_request(whole: Home) -> None:
     with pytest.raises(Exception, match="no erasure"):
-        certificates.needles_of(whole, "R-000000000000")
+        erasure.needles_of(whole, "R-000000000000")

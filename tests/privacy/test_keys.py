@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from persona_cli.errors import BadSettings, CannotWrite, MissingInput, PersonaError, Refused, UsageError
-from persona_cli.privacy.keys import VARIABLE, Key, find_key, hkdf, new_key, read_key, subkey
+from persona_cli.privacy.recipients import VARIABLE, Key, find_key, hkdf, new_key, read_key, subkey
 from persona_cli.workspace.home import create
 
 SECRET = bytes(range(32))

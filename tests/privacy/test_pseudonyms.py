@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persona_cli.errors import BadData, MissingInput, PersonaError, Refused, UsageError
-from persona_cli.privacy.keys import Key
 from persona_cli.privacy.pseudonymize import (
     Done,
     Naming,
@@ -29,6 +28,7 @@ from persona_cli.privacy.pseudonymize import (
     rotating,
 )
 from persona_cli.privacy.pseudonyms import Places, places
+from persona_cli.privacy.recipients import Key
 
 KEY, NEW_KEY = Key.of(bytes(range(32))), Key.of(bytes(range(100, 132)))
 

@@ -17,8 +17,8 @@ import pytest
 from persona_cli.cli.main import run
 from persona_cli.events.catalogue import current
 from persona_cli.events.store import scan_events
-from persona_cli.privacy.keys import Key, read_key, subkey
 from persona_cli.privacy.pseudonyms import pseudonym
+from persona_cli.privacy.recipients import Key, read_key, subkey
 from persona_cli.profiles.history import history
 from persona_cli.profiles.read import profiles
 from persona_cli.workspace import runs

@@ -16,8 +16,8 @@ from shop import START, add, events
 
 from persona_cli.models import gram_store
 from persona_cli.models.interactions import interactions_of
-from persona_cli.privacy.removal import remove_rows, remove_where
-from persona_cli.privacy.settling import MARK, settle
+from persona_cli.privacy.removal import MARK, remove_rows, remove_where
+from persona_cli.privacy.settling import settle
 from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.history import history, signal_events
 from persona_cli.profiles.sync import behind, sync

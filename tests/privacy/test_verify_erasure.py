@@ -19,9 +19,9 @@ from persona_cli.cli.main import run
 from persona_cli.evaluation.document import FOLDER
 from persona_cli.feedback.training import train
 from persona_cli.privacy.erasure import forget, verify
-from persona_cli.privacy.keys import new_key, subkey
-from persona_cli.privacy.needles import Needles, common
+from persona_cli.privacy.places import Needles, common
 from persona_cli.privacy.pseudonyms import pseudonym
+from persona_cli.privacy.recipients import new_key, subkey
 from persona_cli.privacy.searching import place_of
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home, open_home
