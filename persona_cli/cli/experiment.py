@@ -76,6 +76,9 @@ def start(
     planned_units: Annotated[
         int | None, typer.Option(metavar="N", help="People that the plan asks for: persona experiment plan.")
     ] = None,
+    looks: Annotated[
+        int | None, typer.Option(metavar="N", help="Of an ab test: looks planned on the way to --planned-units.")
+    ] = None,
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="How lists are interleaved; default: team-draft.")
     ] = None,
@@ -111,11 +114,11 @@ def start(
         raise UsageError("the variants are missing", f"persona experiment start {name} --variants a=latest b=ease")
     for one, value, wanted in (
         ("--method", method, "interleave"), ("--policy", policy, "bandit"), ("--floor", floor, "bandit"),
-        ("--discount", discount, "bandit"),
+        ("--discount", discount, "bandit"), ("--looks", looks, "ab"),
     ):  # fmt: skip
         if value is not None and kind != wanted:
             raise UsageError(f"{one} says nothing of an experiment of the kind {kind}", f"--kind {wanted}")
-    how: dict[str, Any] = {"method": method, "policy": policy, "floor": floor, "discount": discount}
+    how: dict[str, Any] = {"method": method, "policy": policy, "floor": floor, "discount": discount, "looks": looks}
     from persona_cli.experiments.running import start as begin
     from persona_cli.workspace.runs import recording
 

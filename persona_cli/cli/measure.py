@@ -44,7 +44,8 @@ PeekOption = Annotated[
     typer.Option("--peek", metavar="WAY", help="Intervals that hold at every look: open (for ever) or horizon."),
 ]
 PlannedOption = Annotated[
-    float | None, typer.Option("--planned", metavar="N", min=1, help="Units of all variants planned, for --peek.")
+    float | None,
+    typer.Option("--planned", metavar="N", min=1, help="Units of all variants planned, for --peek and --looks."),
 ]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Show figures even where the shares say that they are wrong.")
@@ -58,6 +59,7 @@ first, then the figures. Where the numbers of units are not as planned (p below 
 
 Examples:
 persona measure --from users.csv --unit user --variant group --value bought
+persona measure --from users.csv --unit user --variant group --value bought --looks 5 --look 2
 persona measure --from log.parquet --unit user --variant arm --value clicks --denominator views
 persona measure --from users.csv --variant group --value spent --before spent_before --winsor 0.999
 persona measure --from users.csv --variant group --value bought --peek open --planned 20000 --segment country
@@ -118,6 +120,12 @@ def of_file(
     correct: CorrectOption = "holm",
     peek: PeekOption = None,
     planned: PlannedOption = None,
+    looks: Annotated[
+        int | None, typer.Option("--looks", metavar="N", min=2, max=50, help="Looks planned, at equal steps.")
+    ] = None,
+    look: Annotated[
+        int | None, typer.Option("--look", metavar="K", min=1, help="Which of them this is, with --looks.")
+    ] = None,
     force: ForceOption = False,
     format: FormatOption = None,
     as_json: JsonOption = False,
@@ -130,15 +138,24 @@ def of_file(
         raise UsageError(
             f"{missing} is missing; a file, its variant and a value are measured", "persona measure --help"
         )
+    if (looks is None) != (look is None):
+        raise UsageError("--looks says how many were planned and --look which of them this is; give both")
+    if looks is not None and peek is not None:
+        raise UsageError("--looks are planned and --peek is at any time; give one of them")
+
     from persona_cli.experiments import units
     from persona_cli.experiments.measuring import measure
-    from persona_cli.experiments.verdicts import Design
+    from persona_cli.experiments.sequential import looks_to
+    from persona_cli.experiments.verdicts import LOOKS, Design
 
     chosen = chosen_format(format, as_json)
     asked = units.asked(value, kind or (), denominator or (), before or (), denominator_before or (), down or ())
     read = units.read(source, asked, variant, unit=unit, control=control, segment=segment, winsor=winsor)
     shares = planned_shares(share or (), read.variants)
     design = Design(read.variants, shares, alpha, _CORRECTIONS.get(correct, correct), peek, planned)
+    if looks is not None and look is not None:
+        reached = None if planned is None else read.frame.height / planned
+        design = design._replace(peek=LOOKS, looks=looks, fractions=looks_to(look, looks, reached))
     found = measure(
         read.frame,
         read.questions,
@@ -173,7 +190,8 @@ def experiment(
     """What the variants of an experiment brought, from each person's first exposure on.
 
     By its metric and guardrails, with the time before taken into account. People seen in two variants are left out.
-    The result is kept in reports/experiment-NAME-RUN/ (measured.json, and sums.parquet without anybody's id).
+    Where looks were planned (start --looks), each run with more people is the next of them, and its intervals hold
+    over all. The result is kept in reports/experiment-NAME-RUN/ (measured.json, and sums.parquet without anybody's id).
 
     Examples:
     persona measure experiment new-model
@@ -189,7 +207,7 @@ def experiment(
     home, chosen = locate_home(), chosen_format(format, as_json)
     until = moment_of(as_of) or datetime.now(UTC)
     with recording(home, invocation.words) as run:
-        found, sums = results.measure_experiment(
+        made = results.measure_experiment(
             home,
             name,
             until,
@@ -201,8 +219,11 @@ def experiment(
             planned=planned,
             force=force,
         )
-        said = plain({"experiment": name, "until": until, **measured.document(found)})
-        folder = results.write(home, name, run.id, said, sums)
+        found = made.measured
+        said = plain({"experiment": name, "until": made.until, **measured.document(found)})
+        if made.look is not None:
+            said["look"] = plain(made.look._asdict())
+        folder = results.write(home, name, run.id, said, made.sums)
     if chosen == "json":
         emit_json(said, out)
     else:

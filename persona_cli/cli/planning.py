@@ -37,6 +37,7 @@ def plan(
     ramp: Annotated[float, typer.Option(metavar="SHARE", help="Of the people in it who are enrolled.")] = 1.0,
     alpha: Annotated[float, typer.Option(metavar="P", help="How often nothing may be taken for an effect.")] = 0.05,
     power: Annotated[float, typer.Option(metavar="P", help="How often the effect is to be found.")] = 0.8,
+    looks: Annotated[int, typer.Option(metavar="N", help="Look so often, at equal steps, the end included.")] = 1,
     format: FormatOption = None,
     as_json: JsonOption = False,
     out: OutOption = None,
@@ -45,13 +46,13 @@ def plan(
 
     As if it had run on the last days of this workspace: who came, what each brought and how much people differ, less
     what the time before tells (CUPED), without the holdout and those who may not be in an experiment. The test is
-    two-sided, at one look at the end; who looks before needs up to twice the people. With more than two variants alpha
-    is divided by the comparisons with the control.
+    two-sided, at one look at the end or at --looks (start --looks keeps to them); who looks at any time needs up to
+    twice the people. With more than two variants alpha is divided by the comparisons with the control.
 
     Examples:
     persona experiment plan --metric purchase --effect 5%
     persona experiment plan --metric purchase --metric arpu --days 14 --days 28 --json
-    persona experiment plan --metric adoption --effect 0.02 --variants 3 --part 0.5
+    persona experiment plan --metric adoption --effect 0.02 --variants 3 --part 0.5 --looks 5
     """
     if not metric:
         raise UsageError("name a metric", "persona experiment plan --metric purchase --effect 5%; persona metric list")
@@ -73,6 +74,7 @@ def plan(
             enrolled=part * ramp,
             alpha=alpha,
             chance=power,
+            looks=looks,
         )
         told = [row._asdict() for row in rows]
         if wanted is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from persona_cli.experiments import sequential
 from persona_cli.experiments.measuring import Measured
-from persona_cli.experiments.verdicts import GUARDRAIL, Finding, lift
+from persona_cli.experiments.verdicts import GUARDRAIL, LOOKS, Finding, lift
 from persona_cli.reports.parts import Part
 
 _SHARES = {
@@ -33,6 +34,7 @@ def document(found: Measured) -> dict[str, Any]:
         "correction": design.correction,
         "peek": design.peek,
         "planned": design.planned,
+        "looks": list(design.fractions),
         "metrics": records(found),
         "chain": list(found.chain),
         "segments": [rounded_row(one._asdict()) for one in found.segments],
@@ -58,12 +60,7 @@ def parts(found: Measured) -> list[Part]:
     """Sentences, corrections, figures, segments."""
     design = found.design
     level = f"{100 * (1 - design.alpha):g} %"
-    looked = {
-        None: f"Intervals hold {level}, for one look at the end; --peek for more.",
-        "open": f"Intervals hold {level} at every look, narrowest near {design.planned or 0:,.0f} units.",
-        "horizon": f"Intervals hold {level} at every look up to {design.planned or 0:,.0f} units.",
-    }[design.peek]
-    made = [Part(sentences(found)), Part((looked, *found.notes))]
+    made = [Part(sentences(found)), Part((_held(found, level), *found.notes))]
     made.append(Part((), _COLUMNS, [_row(one) for one in found.findings]))
     if found.chain:
         made.append(Part(found.chain))
@@ -71,7 +68,7 @@ def parts(found: Measured) -> list[Part]:
         rows = [one for one in found.segments if (one.metric, one.variant) == (metric, variant)]
         head = (
             f"{metric} of {variant} by segment, drawn towards the effect on all; that segments differ at all has "
-            f"p {rows[0].p_differ:.3g}."
+            f"p {rows[0].p_differ:.3g}." + (" These intervals are for one look at the end." if design.peek else "")
         )
         cells = [
             (
@@ -82,6 +79,24 @@ def parts(found: Measured) -> list[Part]:
         ]
         made.append(Part((head,), ("segment", design.variants[0], variant, "own", "drawn", "low", "high"), cells))
     return made
+
+
+def _held(found: Measured, level: str) -> str:
+    """When the intervals hold."""
+    design = found.design
+    if found.srm == "adaptive":
+        return f"Intervals hold {level}, for one look at the end."
+    if design.peek == LOOKS:
+        at, spent = design.fractions, sequential.spent(design.fractions, design.alpha)[-1]
+        return (
+            f"Intervals hold {level} over all looks: this is look {len(at)} of {design.looks} planned, at "
+            f"{100 * at[-1]:.3g} % of the plan; {spent:.2g} of alpha {design.alpha:g} is spent."
+        )
+    return {
+        None: f"Intervals hold {level}, for one look at the end; --peek or --looks for more.",
+        "open": f"Intervals hold {level} at every look, narrowest near {design.planned or 0:,.0f} units.",
+        "horizon": f"Intervals hold {level} at every look up to {design.planned or 0:,.0f} units.",
+    }[design.peek]
 
 
 _COLUMNS = ("metric", "variant", "units", "control", "value", "lift", "difference", "low", "high", "p", "corrected")

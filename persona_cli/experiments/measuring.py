@@ -20,7 +20,7 @@ from persona_cli.errors import Refused, UsageError, nearest
 from persona_cli.experiments import inference, power, quantiles, sequential
 from persona_cli.experiments.inference import Estimate, Moments
 from persona_cli.experiments.quantiles import Quantile
-from persona_cli.experiments.verdicts import KINDS, PEEKS, Design, Finding, Question, judged
+from persona_cli.experiments.verdicts import KINDS, LOOKS, PEEKS, Design, Finding, Question, judged
 from persona_cli.profiles import SMALLEST_CELL
 
 MOST_SEGMENTS = 100
@@ -73,6 +73,9 @@ def check_design(design: Design) -> None:
     if design.correction not in power.CORRECTIONS:
         raise UsageError(f"no correction {design.correction!r}{nearest(design.correction, power.CORRECTIONS)}")
     if design.peek is None:
+        return
+    if design.peek == LOOKS:
+        sequential.spending_bounds(design.fractions, design.alpha)  # refuses what cannot be looks
         return
     if design.peek not in PEEKS:
         raise UsageError(f"no way to peek {design.peek!r}{nearest(design.peek, PEEKS)}")
@@ -201,13 +204,20 @@ def estimate(question: Question, control: Any, treatment: Any, alpha: float = 0.
     return simple[kind](control, treatment, alpha)
 
 
-def peeked(found: Estimate, design: Design) -> Estimate:
-    """The estimate with intervals and p that hold at every look, where the design is looked at before its end."""
-    if design.peek is None or design.planned is None:
+def peeked(found: Estimate, design: Design, share: float = 1.0) -> Estimate:
+    """The estimate with intervals and p that hold at every look, where the design is looked at before its end.
+
+    `share` of all units are in these two variants, and so of the units planned.
+    """
+    if design.peek is None or not np.isfinite(found.difference):
         return found
-    n = found.n_control + found.n_treatment
-    look = {"open": sequential.open_ended, "horizon": sequential.horizon}[design.peek]
-    held = look(found.difference, found.se, n, design.planned, design.alpha)
+    if design.peek == LOOKS:
+        held = sequential.at_look(float(found.difference), float(found.se), design.fractions, design.alpha)
+    else:
+        assert design.planned is not None
+        look = {"open": sequential.open_ended, "horizon": sequential.horizon}[design.peek]
+        n = found.n_control + found.n_treatment
+        held = look(found.difference, found.se, n, design.planned * share, design.alpha)
     # the same number of standard errors for the relative lift, by the delta method
     with np.errstate(divide="ignore", invalid="ignore"):
         times = np.where(found.se > 0, (held.high - found.difference) / found.se, 0.0)
@@ -249,8 +259,9 @@ def measure(
     found = []
     for question in questions:
         control, *treatments = arms[question.name]
-        for name, treatment in zip(design.variants[1:], treatments, strict=True):
-            e = peeked(estimate(question, control, treatment, design.alpha), design)
+        for name, n, treatment in zip(design.variants[1:], counts[1:], treatments, strict=True):
+            share = (counts[0] + n) / sum(counts)
+            e = peeked(estimate(question, control, treatment, design.alpha), design, share)
             found.append((question, name, _hidden(e) if min(control.n, treatment.n) < SMALLEST_CELL else e))
     findings, chain = judged(found, design)
     parts = _segments(units, own, design, segment) if segment is not None else ()

@@ -22,6 +22,7 @@ from persona_cli.experiments.inference import Moments
 from persona_cli.experiments.measuring import capped
 from persona_cli.experiments.measuring import moments as moments_of
 from persona_cli.experiments.metrics import Metric, named, units
+from persona_cli.experiments.sequential import MOST_LOOKS, inflated
 from persona_cli.experiments.verdicts import Question
 from persona_cli.feedback.decisions import loggable
 from persona_cli.profiles.permitted import ANALYTICS, PERSONALIZATION, allowed, in_holdout, person_events
@@ -63,14 +64,18 @@ def plan(
     enrolled: float = 1.0,
     alpha: float = 0.05,
     chance: float = 0.8,
+    looks: int = 1,
     until: datetime | None = None,
 ) -> list[Row]:
     """Each metric after each number of `days`: n_metrics * n_days rows.
 
     `effect` is relative (0.05: 5 % more than the control); `enrolled`, the part of the layer times the ramp. With more
-    than two variants each comparison has alpha / (variants - 1), the first step of Holm. Raises UsageError for an
-    unknown metric or shares that do not add up, MissingInput where there is no event.
+    than two variants each comparison has alpha / (variants - 1), the first step of Holm. Who looks at `looks` equal
+    steps needs `sequential.inflation` times the people. Raises UsageError for an unknown metric or shares that do not
+    add up, MissingInput where there is no event.
     """
+    if not 1 <= looks <= MOST_LOOKS:
+        raise UsageError(f"{looks} looks; expected 1 to {MOST_LOOKS}", "who looks at any time: measure --peek open")
     if variants < 2:
         raise UsageError(f"{variants} variants; expected at least 2")
     if not 0 < enrolled <= 1:
@@ -93,8 +98,12 @@ def plan(
             f"{lengths[-1]:g} days, and the events are of {there:.0f} days: what longer ones bring cannot be told",
             f"--days {max(int(there), 1)}",
         )
+    each = alpha / (variants - 1)
+    times = inflated(looks, each, chance)
     found = [
-        row for length in lengths for row in _after(home, asked, end, length, planned, effect, enrolled, alpha, chance)
+        row
+        for length in lengths
+        for row in _after(home, asked, end, length, planned, effect, enrolled, each, chance, times)
     ]
     return sorted(found, key=lambda row: (list(metrics).index(row.metric), row.days))
 
@@ -107,8 +116,9 @@ def _after(
     shares: Sequence[float],
     effect: float | None,
     enrolled: float,
-    alpha: float,
+    each: float,
     chance: float,
+    times: float,
 ) -> list[Row]:
     begin = end - timedelta(days=length)
     events = person_events(home, end, purpose=ANALYTICS).filter(pl.col("timestamp") >= begin)
@@ -121,11 +131,10 @@ def _after(
     tables = moments_of(frame, questions).get(("all",), {})
     n = round(people.height * enrolled)
     smallest = min(shares[1:])
-    each = alpha / (len(shares) - 1)
     rows = []
     for question in questions:
         value, variance, cut = _spread(tables.get(question.name), question)
-        left = variance * (1 - cut)
+        left = variance * (1 - cut) * times
         known = bool(np.isfinite(left)) and left > 0 and n > 0
         gap = float(power.detectable(left, n * shares[0], n * smallest, each, chance)) if known else float("nan")
         needed = None
@@ -134,7 +143,7 @@ def _after(
             needed = int(np.ceil(float(control) / shares[0]))
         relative = gap / abs(value) if value else float("nan")
         enough = None if needed is None else needed <= n
-        rows.append(Row(question.name, length, n, value, left, cut, gap, relative, needed, enough))
+        rows.append(Row(question.name, length, n, value, variance * (1 - cut), cut, gap, relative, needed, enough))
     return rows
 
 

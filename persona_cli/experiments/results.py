@@ -29,7 +29,7 @@ from persona_cli.experiments.measured import rounded_row
 from persona_cli.experiments.measuring import Measured, capped, measure, moments
 from persona_cli.experiments.preference import PLANNED_USERS, Preference, measure_preferences
 from persona_cli.experiments.running import AB, BANDIT, INTERLEAVE, Experiment, load
-from persona_cli.experiments.verdicts import GOAL, GUARDRAIL, Design, Question, judged
+from persona_cli.experiments.verdicts import GOAL, GUARDRAIL, LOOKS, Design, Question, judged
 from persona_cli.feedback import decisions as logged
 from persona_cli.feedback.decisions import MERGED
 from persona_cli.feedback.outcomes import Joined, join
@@ -55,12 +55,26 @@ class Exposed(NamedTuple):
     """People drawn for a variant that was dropped, left out."""
 
 
+class Look(NamedTuple):
+    """A look that was planned when the experiment was started."""
+
+    number: int
+    of: int
+    people: int
+    fraction: float
+    """Of the people planned, at most 1."""
+    until: datetime
+    metrics: tuple[str, ...]
+
+
 class Result(NamedTuple):
     """A measured experiment, and the sums that it follows from (no person is in them)."""
 
     measured: Measured
     sums: pl.DataFrame
     """metric, variant, n, mean (k,), cross (k * k,): `inference.Moments` of every metric but quantiles."""
+    until: datetime
+    look: Look | None
 
 
 def exposed(home: Home, experiment: Experiment, until: datetime) -> Exposed:
@@ -112,6 +126,7 @@ def measure_experiment(
 ) -> Result:
     """An ab experiment or bandit as of `until`, by the metrics `asked` for, else those it was started with.
 
+    Where looks were planned, and `peek` is None, this is the next of them, or the last one again (see `_next_look`).
     Raises UsageError for an interleaved experiment or one without a metric, and what `measuring.measure` raises.
     """
     experiment = load(home, name)
@@ -123,13 +138,20 @@ def measure_experiment(
     guardrails = tuple(one for one in experiment.guardrails if one not in goals)
     read = metrics.named(home, (*goals, *guardrails))
     questions = [one.question(number, GOAL if number < len(goals) else GUARDRAIL) for number, one in enumerate(read)]
-    whole = exposed(home, experiment, until)
+    whole, look = exposed(home, experiment, until), None
+    again: list[str] = []
+    fractions: tuple[float, ...] = ()
+    if experiment.looks is not None and peek is None:
+        until, whole, look, fractions, again = _next_look(home, experiment, read, until, whole)
+        peek = LOOKS
     frame = metrics.units(home, read, whole.people, until)
     codes = {one: number for number, one in enumerate(whole.names)}
     frame = frame.with_columns(pl.col("variant").replace_strict(codes, return_dtype=pl.Int64))
     planned = planned if planned is not None else experiment.planned_units
-    design = Design(whole.names, whole.shares, alpha, correction, peek, planned)
-    notes = _notes(whole, read, until)
+    design = Design(
+        whole.names, whole.shares, alpha, correction, peek, planned, experiment.looks or 1, fractions
+    )  # fmt: skip
+    notes = [*again, *_notes(whole, read, until)]
     if experiment.kind == BANDIT:
         if peek is not None or segment is not None:
             raise UsageError(f"{name} is a bandit: neither --peek nor --segment knows how its shares came about")
@@ -139,7 +161,57 @@ def measure_experiment(
             frame = frame.with_columns(_segment(home, segment, frame["user_id"], experiment.started))
         column = "segment" if segment is not None else None
         found = measure(frame, questions, design, segment=column, notes=notes, force=force)
-    return Result(found, _sums(frame, questions, whole.names))
+    return Result(found, _sums(frame, questions, whole.names), until, look)
+
+
+def looks_of(home: Home, name: str, asked: Sequence[str], before: datetime) -> list[Look]:
+    """Looks at these metrics that are kept in reports/, in order; each at more of the plan than the one before."""
+    found: dict[datetime, Look] = {}
+    for path in home.path("reports").glob(f"experiment-{name}-*/measured.json"):
+        said = json.loads(path.read_text(encoding="utf-8"))
+        look = said.get("look")
+        if said["experiment"] == name and look is not None and tuple(look["metrics"]) == tuple(asked):
+            one = Look(**{**look, "until": datetime.fromisoformat(look["until"]), "metrics": tuple(look["metrics"])})
+            found[one.until] = one
+    kept: list[Look] = []
+    for at in sorted(found):
+        if at <= before and (not kept or found[at].fraction > kept[-1].fraction):
+            kept.append(found[at])
+    return kept
+
+
+def _next_look(
+    home: Home, experiment: Experiment, read: Sequence[metrics.Metric], until: datetime, whole: Exposed
+) -> tuple[datetime, Exposed, Look, tuple[float, ...], list[str]]:
+    """As of when, whom, which look, the shares of the plan at all looks so far, and what is to be told of it.
+
+    People count once the longest window of the metrics is over for them. What was looked at is not looked at twice:
+    with no more people than at the look before, or once the plan is over, its figures are shown again, as of then.
+    """
+    planned, of = experiment.planned_units, experiment.looks
+    assert planned is not None and of is not None
+    names = tuple(one.name for one in read)
+    window = max((one.window_days for one in read if one.window_days is not None), default=0.0)
+
+    def over(all_: Exposed, at: datetime) -> Exposed:
+        ended = pl.col("at") + pl.duration(seconds=window * 86400) <= at
+        return all_._replace(people=all_.people.filter(ended))
+
+    kept = looks_of(home, experiment.name, names, until)
+    now = over(whole, until)
+    n = now.people.height
+    notes = []
+    if kept and (n <= kept[-1].people or kept[-1].fraction >= 1):
+        last = kept[-1]
+        why = "the plan is over" if last.fraction >= 1 else "no more people than then"
+        notes.append(f"as at look {last.number}, of {last.until:%Y-%m-%d %H:%M} UTC: {why}")
+        until, now = last.until, over(exposed(home, experiment, last.until), last.until)
+        return until, now, last, tuple(one.fraction for one in kept), notes
+    look = Look(len(kept) + 1, of, n, min(n / planned, 1.0), until, names)
+    waiting = whole.people.height - n
+    if waiting >= SMALLEST_CELL:
+        notes.append(f"{waiting:,} people count from a later look on: their {window:g} days are not over yet")
+    return until, now, look, (*(one.fraction for one in kept), look.fraction), notes
 
 
 def _notes(whole: Exposed, read: Sequence[metrics.Metric], until: datetime) -> list[str]:

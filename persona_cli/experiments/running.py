@@ -67,6 +67,8 @@ class Experiment:
     floor: float = 0.05
     discount: float = 1.0
     """Of a bandit: the least share of a variant, and what a period counts in the next."""
+    looks: int | None = None
+    """Of an ab test: how often it is to be looked at on the way to `planned_units`."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,6 +143,7 @@ def start(
     policy: str = "thompson",
     floor: float = 0.05,
     discount: float = 1.0,
+    looks: int | None = None,
     at: datetime | None = None,
     wait: float = 0.0,
 ) -> Experiment:
@@ -152,6 +155,8 @@ def start(
     """
     moment = (at or datetime.now(UTC)).astimezone(UTC)
     _checked(name, kind, method, policy, floor, discount, ramp, planned_units)
+    if looks is not None:
+        _check_looks(kind, looks, planned_units)
     parsed = tuple(parse_variant(text) for text in variants)
     _check_variants(kind, [variant.name for variant in parsed])
     if kind == BANDIT and floor * len(parsed) > 1 + 1e-9:
@@ -172,7 +177,7 @@ def start(
         made = Experiment(
             name, kind, surface, parsed, planned, metric, tuple(guardrails), layer, part, ramp, moment, None,
             secrets.token_hex(16), planned_units, (Allocation(moment, planned, ramp, ()),), method, policy, floor,
-            discount,
+            discount, looks,
         )  # fmt: skip
         for other in others:
             _no_conflict(made, other)
@@ -275,6 +280,20 @@ def _checked(
         raise UsageError(f"a floor of {floor:g}; expected a share from 0 on")
     if planned is not None and planned < 2:
         raise UsageError(f"{planned} planned people; expected at least 2")
+
+
+def _check_looks(kind: str, looks: int, planned: int | None) -> None:
+    from persona_cli.experiments.sequential import MOST_LOOKS
+
+    if kind != AB:
+        raise UsageError(f"looks are planned of an ab test, and this is of the kind {kind}")
+    if not 2 <= looks <= MOST_LOOKS:
+        raise UsageError(f"{looks} looks; expected 2 to {MOST_LOOKS}", "who looks at any time: measure --peek open")
+    if planned is None:
+        raise UsageError(
+            "looks are taken on the way to the people planned, and these are missing",
+            f"--planned-units N: persona experiment plan --looks {looks}",
+        )
 
 
 def _check_variants(kind: str, names: Sequence[str]) -> None:

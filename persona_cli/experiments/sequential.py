@@ -4,8 +4,8 @@ open_ended   Valid at every look, for ever: the asymptotic confidence sequence w
              Arbour, Sinha, Kennedy and Ramdas 2021/2024). Narrowest near `planned` units: 1.55 x a fixed interval.
 horizon      Valid at every look up to `planned` units, then over: a straight boundary for the sum, the continuous
              O'Brien-Fleming one. P(sup |B| > c on [0, 1]) = alpha gives c = 2.2414 at 5 %: 1.144 x at the end.
-group        Valid at looks planned beforehand: Pocock 1977, O'Brien and Fleming 1979, or alpha spent by a function of
-             the share of information (Lan and DeMets 1983), by recursive integration (Armitage, McPherson, Rowe 1969).
+group        Valid at looks planned beforehand: alpha is spent by a function of the share of information (Lan and DeMets
+             1983), wherever the looks fall, by recursive integration (Armitage, McPherson and Rowe 1969).
 
 All take a difference and its standard error at a look. They lean on a variance estimated from what has come: a look
 needs `FIRST_LOOK` units in all at least (before it the interval is everything).
@@ -25,6 +25,7 @@ from persona_cli.errors import UsageError, nearest
 Floats = NDArray[np.float64]
 FIRST_LOOK = 100
 SPENDING = ("obrien-fleming", "pocock", "linear")
+MOST_LOOKS = 50
 FARTHEST = 8.0  # in standard errors: a boundary beyond it is never crossed
 
 
@@ -186,45 +187,56 @@ def _out(state: _State | None, bound: float, fraction: float) -> float:
     return float(before.mass @ below)
 
 
-def classic_bounds(looks: int, alpha: float = 0.05, kind: str = "obrien-fleming") -> Floats:
-    """(K,) bounds of equally spaced looks: Pocock's constant (2.413 at K = 5) or O'Brien and Fleming's c / sqrt(t)
-    (c = 2.040 at K = 5)."""
-    if looks < 1:
-        raise UsageError(f"{looks} looks; at least one was expected")
-    t = np.arange(1, looks + 1) / looks
-    if kind not in ("obrien-fleming", "pocock"):
-        raise UsageError(f"no group-sequential bounds {kind!r}{nearest(kind, ('obrien-fleming', 'pocock'))}")
-    shape = np.ones(looks) if kind == "pocock" else 1 / np.sqrt(t)
-    c = optimize.brentq(lambda c: float(exit_chances(c * shape, t).sum()) - alpha, 1.0, 6.0, xtol=1e-10)
-    return np.asarray(c * shape)
+def at_look(difference: float, se: float, fractions: ArrayLike, alpha: float = 0.05) -> Look:
+    """The interval and p at the last of looks at shares of the information (K,), of alpha spent as O'Brien and Fleming.
+
+    A repeated confidence interval, and the repeated p: the smallest alpha at which a plan of these looks would have
+    been left here (Jennison and Turnbull 1989). Both hold at every look, whatever came of those before.
+    """
+    bound = float(spending_bounds(fractions, alpha)[-1])
+    half = bound * se
+    size = 0.0 if difference == 0 else abs(difference) / se if se > 0 else np.inf
+
+    def over(log: float) -> float:
+        return float(spending_bounds(fractions, np.exp(log))[-1]) - size
+
+    least, most = np.log(1e-12), np.log(1 - 1e-9)
+    if over(most) >= 0:
+        p = 1.0
+    elif over(least) <= 0:
+        p = 1e-12
+    else:
+        p = float(np.exp(optimize.brentq(over, least, most, xtol=1e-9)))
+    return Look(np.asarray(difference - half), np.asarray(difference + half), np.asarray(p))
 
 
-class Planned(NamedTuple):
-    """Intervals (K,) at the looks of a plan: repeated confidence intervals (Jennison and Turnbull 1989)."""
+def looks_to(look: int, looks: int, reached: float | None = None) -> tuple[float, ...]:
+    """Shares of the information at the first `look` of `looks` equal ones; `reached` is the true share at the last.
 
-    low: Floats
-    high: Floats
-    bounds: Floats
-    """In standard errors."""
-    spent: Floats
-    """Of alpha, up to and with each look."""
+    UsageError for a look that is not among them, or one at no more information than the look before.
+    """
+    if not 1 <= look <= looks:
+        raise UsageError(f"look {look} of {looks}; expected one from 1 to {looks}")
+    before = tuple(one / looks for one in range(1, look))
+    here = look / looks if reached is None else min(reached, 1.0)
+    if before and here <= before[-1]:
+        raise UsageError(
+            f"look {look} of {looks} comes after {100 * before[-1]:.3g} % of what is planned, "
+            f"and {100 * here:.3g} % is there",
+            f"--look {int(np.ceil(here * looks))}, or another --planned",
+        )
+    return (*before, here)
 
 
-def group_sequential(
-    difference: ArrayLike,
-    se: ArrayLike,
-    n: ArrayLike,
-    planned: float,
-    alpha: float = 0.05,
-    spending: str = "obrien-fleming",
-) -> Planned:
-    """All looks so far (K,), in order, with the units there were; the information is n / planned. The last look may
-    have more units than planned: what is left of alpha is spent there."""
-    gap, error, units = (np.atleast_1d(np.asarray(part, dtype=np.float64)) for part in (difference, se, n))
-    fractions = units / planned
-    fractions[-1:] = np.minimum(fractions[-1:], 1.0)
-    bounds = spending_bounds(fractions, alpha, spending)
-    return Planned(gap - bounds * error, gap + bounds * error, bounds, spent(fractions, alpha, spending))
+@lru_cache
+def last_bound(looks: int, alpha: float = 0.05) -> float:
+    """The bound of the last of so many equally spaced looks."""
+    return float(spending_bounds(np.arange(1, looks + 1) / looks, alpha)[-1])
+
+
+def alone(times: float) -> float:
+    """The two-sided alpha of one look at so many standard errors."""
+    return float(2 * special.ndtr(-times))
 
 
 def inflation(bounds: ArrayLike, fractions: ArrayLike, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -237,3 +249,10 @@ def inflation(bounds: ArrayLike, fractions: ArrayLike, alpha: float = 0.05, powe
 
     drift = float(optimize.brentq(short, 0.1, 4 * fixed, xtol=1e-8))
     return (drift / fixed) ** 2
+
+
+@lru_cache
+def inflated(looks: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """By what equally spaced looks multiply the people of one look: 1.02 for five at 5 % and 80 % power."""
+    t = tuple((one + 1) / looks for one in range(looks))
+    return 1.0 if looks == 1 else inflation(spending_bounds(t, alpha), t, alpha, power)

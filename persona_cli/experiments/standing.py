@@ -87,6 +87,7 @@ def state(home: Home, experiment: Experiment, at: datetime | None = None) -> dic
         "to": experiment.part.end,
         "ramp": experiment.ramp,
         "planned_units": experiment.planned_units,
+        "looks": experiment.looks,
         "people": sum(numbers),
         "crossovers": int((~both["after_drop"]).sum()),
         "moved_by_drop": int(both["after_drop"].sum()),

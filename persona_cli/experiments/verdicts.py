@@ -12,12 +12,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from persona_cli.experiments import power
+from persona_cli.experiments import power, sequential
 from persona_cli.experiments.inference import Estimate
 
 KINDS = ("mean", "proportion", "ratio", "count", "nps", "quantile")
 DIRECTIONS = UP, DOWN = ("up", "down")
-PEEKS = ("open", "horizon")
+PEEKS = OPEN, HORIZON = ("open", "horizon")
+LOOKS = "looks"
 GOAL, GUARDRAIL = "goal", "guardrail"
 BETTER, WORSE, UNKNOWN = "better", "worse", "unknown"
 
@@ -49,7 +50,11 @@ class Design(NamedTuple):
     correction: str = "holm"
     peek: str | None = None
     planned: float | None = None
-    """Units of all variants together that the experiment is planned for; `peek` needs it."""
+    """Units of all variants together that the experiment is planned for; `peek` needs it, but for `LOOKS`."""
+    looks: int = 1
+    """Looks that were planned, of `LOOKS`."""
+    fractions: tuple[float, ...] = ()
+    """Shares of the information at the looks so far, this one last, of `LOOKS`."""
 
 
 class Finding(NamedTuple):
@@ -107,14 +112,24 @@ def _finding(question: Question, variant: str, e: Estimate, corrected: float, de
         question.kind, question.role, question.direction, variant, design.variants[0],
         int(e.n_treatment), int(e.n_control), float(e.treatment), float(e.control), gap, float(e.low), float(e.high),
         float(e.relative), float(e.relative_low), float(e.relative_high), float(e.se), p, corrected,
-        float(e.variance_cut), verdict, _more_units(e, design.alpha), "",
+        float(e.variance_cut), verdict, _more_units(e, design), "",
     )  # fmt: skip
     return made._replace(words=words(made, design.alpha, tests))
 
 
-def _more_units(e: Estimate, alpha: float) -> float:
-    """Units of both arms beyond those there are; the variance of the difference falls as they grow together."""
+def _more_units(e: Estimate, design: Design) -> float:
+    """Units of both arms beyond those there are; the variance of the difference falls as they grow together.
+
+    Who looks on the way is held to more standard errors: those of the end of the plan, or of now where there is none.
+    """
     gap, se = float(e.difference), float(e.se)
+    alpha = design.alpha
+    if design.peek == OPEN:
+        alpha = sequential.alone((float(e.high) - gap) / se) if se > 0 else alpha
+    elif design.peek == HORIZON:
+        alpha = sequential.alone(sequential.horizon_constant(alpha))
+    elif design.peek == LOOKS:
+        alpha = sequential.alone(sequential.last_bound(design.looks, alpha))
     if not (gap and se > 0 and math.isfinite(gap)):
         return math.nan
     n0, n1 = float(e.n_control), float(e.n_treatment)

@@ -62,6 +62,10 @@ def test_every_format_says_the_same(users: Path, capsys: pytest.CaptureFixture[s
         (["--kind", "medium"], 2, "no kind 'medium'"),
         (["--value", "spend"], 66, "did you mean 'spent'"),
         (["--peek", "open"], 2, "--planned"),
+        (["--looks", "5"], 2, "give both"),
+        (["--looks", "5", "--look", "2", "--peek", "open"], 2, "give one of them"),
+        (["--looks", "5", "--look", "6"], 2, "look 6 of 5"),
+        (["--looks", "5", "--look", "5", "--planned", "1000000"], 2, "look 5 of 5 comes after 80 %"),
         (["--control", "old"], 2, "no variant"),
     ],
 )

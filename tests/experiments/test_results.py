@@ -6,18 +6,21 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 
+from persona_cli.cli.common import plain
 from persona_cli.cli.main import run
 from persona_cli.errors import Refused, UsageError
 from persona_cli.experiments import results
 from persona_cli.experiments.assignment import allotted, layer_key
 from persona_cli.experiments.preference import interleave_lists, measure_preferences
 from persona_cli.experiments.running import change, load, start, stop
+from persona_cli.experiments.sequential import spending_bounds
 from persona_cli.feedback.decisions import TYPES, log
 from persona_cli.workspace.home import Home, create, open_home
 
@@ -109,6 +112,65 @@ def test_an_ab_experiment_is_measured_from_the_first_exposure(home: Home, capsys
     assert pl.read_parquet(folder / "sums.parquet").columns == ["metric", "variant", "n", "mean", "cross"]
     assert run(["measure", "experiment", "x", "--as-of", UNTIL.isoformat()]) == 0
     assert capsys.readouterr().out.startswith("200 : 200 units of a, b")
+
+
+def test_planned_looks_are_taken_one_after_another(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five days, a fifth of the people each, and as many looks planned."""
+    arm, _ = shop(home, lift=1.0)
+    stop(home, "x", at=START + timedelta(days=20))
+    start(
+        home,
+        "y",
+        ["a=latest", "b=recommend.top=5"],
+        metric="bought",
+        planned_units=800,
+        looks=4,
+        layer="other",
+        at=START,
+    )
+    logs(home, "y", arm, lambda k: START + timedelta(days=k))
+
+    def look(day: float, *more: str) -> dict[str, Any]:
+        capsys.readouterr()
+        at = START + timedelta(days=day)
+        assert run(["measure", "experiment", "y", "--metric", "spent", "--as-of", at.isoformat(), "--json", *more]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    first = look(1.5)
+    assert (first["look"]["number"], first["look"]["people"], first["looks"]) == (1, 160, [0.2])
+    assert first["peek"] == "looks" and first["metrics"][0]["verdict"] == "unknown"
+    assert look(1.9)["metrics"] == first["metrics"], "no more people: the same look again"
+    second = look(2.5)
+    assert second["looks"] == [0.2, 0.3] and second["look"]["number"] == 2
+    said = second["metrics"][0]
+    bound = spending_bounds([0.2, 0.3])[-1]
+    assert (said["high"] - said["difference"]) / said["se"] == pytest.approx(bound)
+    assert look(2.6)["notes"][0].startswith("as at look 2, of 2026-03-03 12:00 UTC: no more people than then")
+    assert look(3.5, "--peek", "open", "--planned", "800")["looks"] == [], "intervals for any look need no plan"
+    assert look(30)["looks"] == [0.2, 0.3, 0.5]
+    assert results.looks_of(home, "y", ("bought",), UNTIL) == [], "other metrics are looked at by themselves"
+
+
+def test_a_look_counts_people_whose_window_is_over(home: Home) -> None:
+    with (home.root / "persona.toml").open("a") as stream:
+        stream.write('[metric.soon]\nevent = "purchase"\nvalue = "sum"\nwindow_days = 2\n')
+    home = open_home(home.root)
+    arm, _ = shop(home)
+    stop(home, "x", at=START + timedelta(days=20))
+    start(
+        home, "y", ["a=latest", "b=recommend.top=5"], metric="soon", planned_units=300, looks=4, layer="other", at=START
+    )
+    logs(home, "y", arm, lambda k: START + timedelta(days=k))
+    found = results.measure_experiment(home, "y", START + timedelta(days=4.5))
+    assert found.look is not None and (found.look.people, found.look.fraction) == (240, 0.8)
+    assert sum(found.measured.counts) == 240
+    assert "160 people count from a later look on: their 2 days are not over yet" in found.measured.notes
+    last = results.measure_experiment(home, "y", UNTIL)
+    assert last.look is not None and (last.look.people, last.look.fraction) == (400, 1.0)
+    results.write(home, "y", "r1", {"experiment": "y", "look": plain(last.look._asdict())})
+    again = results.measure_experiment(home, "y", UNTIL + timedelta(days=9))
+    assert again.until == UNTIL and again.measured.notes[0].endswith("the plan is over")
 
 
 def test_who_was_seen_in_two_variants_or_drawn_for_a_dropped_one_is_left_out(home: Home) -> None:

@@ -18,22 +18,23 @@ FIVE = np.arange(1, 6) / 5
 
 
 def test_classic_constants() -> None:
-    """As tabled by Pocock 1977, O'Brien and Fleming 1979 and Jennison and Turnbull 1999."""
-    assert sequential.classic_bounds(5, kind="pocock") == pytest.approx(np.full(5, 2.413), abs=5e-4)
-    assert sequential.classic_bounds(5)[-1] == pytest.approx(2.040, abs=5e-4)
-    assert sequential.classic_bounds(5)[0] == pytest.approx(2.040 * 5**0.5, abs=2e-3)
-    assert sequential.classic_bounds(1) == pytest.approx([stats.norm.ppf(0.975)])
+    """As tabled by Pocock 1977, O'Brien and Fleming 1979 and Jennison and Turnbull 1999, to their digits."""
+    for bounds in (np.full(5, 2.413), 2.040 / np.sqrt(FIVE)):
+        assert sequential.exit_chances(bounds, FIVE).sum() == pytest.approx(0.05, abs=5e-5)
     # by Lan and DeMets' spending
     assert sequential.spending_bounds(FIVE) == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=1e-3)
     assert sequential.spending_bounds([0.5, 1.0]) == pytest.approx([2.963, 1.969], abs=1e-3)
     pocock = sequential.spending_bounds(FIVE, spending="pocock")
     assert pocock == pytest.approx([2.438, 2.427, 2.410, 2.397, 2.386], abs=1e-3)
+    assert sequential.last_bound(5) == pytest.approx(2.031, abs=1e-3)
+    assert sequential.alone(sequential.last_bound(1)) == pytest.approx(0.05)
 
 
 def test_five_looks_cost_little() -> None:
     """The largest sample is 1.028 x the fixed one for O'Brien and Fleming, 1.229 x for Pocock (80 % power)."""
-    assert sequential.inflation(sequential.classic_bounds(5), FIVE) == pytest.approx(1.028, abs=1e-3)
-    assert sequential.inflation(sequential.classic_bounds(5, kind="pocock"), FIVE) == pytest.approx(1.229, abs=1e-3)
+    assert sequential.inflation(2.040 / np.sqrt(FIVE), FIVE) == pytest.approx(1.028, abs=1e-3)
+    assert sequential.inflation(np.full(5, 2.413), FIVE) == pytest.approx(1.229, abs=1e-3)
+    assert sequential.inflated(5) == pytest.approx(1.025, abs=1e-3) and sequential.inflated(1) == 1.0
 
 
 @pytest.mark.parametrize("spending", sequential.SPENDING)
@@ -71,12 +72,33 @@ def test_horizon_constant_is_the_reflection_principles() -> None:
     assert 0.045 < sequential.exit_chances(c / np.sqrt(looks), looks).sum() < 0.05
 
 
-def test_more_units_than_planned() -> None:
-    """The last look takes what is left of alpha."""
-    found = sequential.group_sequential([0.1, 0.2], [0.1, 0.07], [500, 1_100], 1_000)
-    assert found.bounds == pytest.approx([2.963, 1.969], abs=1e-3)
-    assert found.spent[-1] == pytest.approx(0.05)
-    assert (found.high - found.low) / 2 == pytest.approx(found.bounds * [0.1, 0.07])
+def test_a_look_of_a_plan() -> None:
+    found = sequential.at_look(0.2, 0.07, (0.5, 1.0))
+    assert (float(found.high) - 0.2) / 0.07 == pytest.approx(1.969, abs=1e-3)
+    for z in (0.0, 0.5, 2.6, 2.7, 3.4, 12.0):
+        look = sequential.at_look(z, 1.0, (0.2, 0.4, 0.6))  # the third bound is 2.680
+        assert (look.p < 0.05) == (look.low > 0) == (z > 2.68)
+    assert sequential.at_look(1.959964, 1.0, (1.0,)).p == pytest.approx(0.05, abs=1e-6)
+    assert sequential.at_look(0.0, 0.0, (0.5,)).p == 1
+
+
+def test_looks_of_a_plan_are_seldom_called_wrongly() -> None:
+    """4,000 walks looked at five times, where they happen to be: seeded, so that the share is exact."""
+    rng = np.random.default_rng(2)
+    at = (0.1, 0.45, 0.5, 0.9, 1.0)
+    walks = np.cumsum(rng.standard_normal((4_000, 5)) * np.sqrt(np.diff(at, prepend=0.0)), axis=1) / np.sqrt(at)
+    bounds = np.array([sequential.spending_bounds(at[: k + 1])[-1] for k in range(5)])
+    assert (np.abs(walks) > bounds).any(axis=1).mean() == pytest.approx(0.05, abs=0.007)
+
+
+def test_looks_so_far() -> None:
+    assert sequential.looks_to(2, 5) == (0.2, 0.4)
+    assert sequential.looks_to(3, 5, 0.55) == (0.2, 0.4, 0.55)
+    assert sequential.looks_to(5, 5, 1.2)[-1] == 1.0
+    with pytest.raises(UsageError, match=r"look 6 of 5; expected one from 1 to 5"):
+        sequential.looks_to(6, 5)
+    with pytest.raises(UsageError, match="look 4 of 5 comes after 60 % of what is planned, and 41 % is there"):
+        sequential.looks_to(4, 5, 0.41)
 
 
 def test_widths_at_the_plan() -> None:
@@ -128,10 +150,9 @@ def test_looks_must_rise(wrong: list[float]) -> None:
         sequential.spending_bounds(wrong)
 
 
-@pytest.mark.parametrize("call", [lambda: sequential.spent(0.5, spending="obf"), lambda: sequential.classic_bounds(0)])
-def test_wrong_plans_are_refused(call: object) -> None:
-    with pytest.raises(UsageError):
-        call()  # type: ignore[operator]
+def test_a_spending_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="no alpha spending 'obf'"):
+        sequential.spent(0.5, spending="obf")
 
 
 def replay(metric: int, with_plan: bool) -> dict[str, int]:
@@ -163,8 +184,7 @@ def replay(metric: int, with_plan: bool) -> dict[str, int]:
         found["open-ended"] += bool(((open_ended.low > 0) | (open_ended.high < 0)).any())
         found["horizon"] += bool(((horizon.low > 0) | (horizon.high < 0)).any())
         if with_plan:
-            planned = sequential.group_sequential(difference, error, units, units[-1])
-            found["planned"] += bool(((planned.low > 0) | (planned.high < 0)).any())
+            found["planned"] += bool((z > sequential.spending_bounds(units / units[-1])).any())
         # the formula written down anew, look by look
         x = units * (5.991464547 + np.log(6.991464547)) / units[-1]
         by_hand = error * np.sqrt(2 * (x + 1) / x * np.log(np.sqrt(x + 1) / 0.05))
