@@ -22,13 +22,13 @@ from collections.abc import Mapping
 import polars as pl
 from convert import source
 
-from persona_cli.evaluation.asking import asked
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, mean_interval, paired_difference
+from persona_cli.evaluation.judging import asked
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.feedback import strengths
 from persona_cli.feedback.candidates import sampled
-from persona_cli.feedback.refolding import Past, Point, with_signal
+from persona_cli.feedback.searching import Past, Point, with_signal
 from persona_cli.feedback.targets import Wanted, held_out
 from persona_cli.models import kinds
 from persona_cli.models.interactions import interactions

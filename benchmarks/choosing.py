@@ -36,12 +36,11 @@ import polars as pl
 from real_logs import PERSONA, run
 
 from persona_cli.evaluation import exams, splits
-from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, mean_interval, paired_difference
+from persona_cli.evaluation.judging import Beside
 from persona_cli.evaluation.rolling import pooled
-from persona_cli.feedback.budget import portfolio
-from persona_cli.feedback.candidates import METRIC, POPULAR, judged, sampled
+from persona_cli.feedback.candidates import METRIC, POPULAR, judged, portfolio, sampled
 from persona_cli.feedback.choosing import NEEDED, choose
 from persona_cli.models.preparing import prepare
 from persona_cli.profiles.history import signal_events

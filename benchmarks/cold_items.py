@@ -40,7 +40,7 @@ from persona_cli.models.interactions import rows_for
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare
 from persona_cli.models.spectral import Spectral
-from persona_cli.models.vocabulary import pair_matrix, positions, union
+from persona_cli.models.stored import pair_matrix, positions, union
 from persona_cli.profiles.history import signal_events
 from persona_cli.workspace.home import open_home
 from persona_cli.workspace.settings import load

@@ -34,7 +34,7 @@ from persona_cli.models.ease import Ease
 from persona_cli.models.gram import build_gram
 from persona_cli.models.interactions import interactions
 from persona_cli.models.ranking import ranking
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles.history import NOBODY
 from persona_cli.serving.context import Audience
 from persona_cli.workspace.settings import load

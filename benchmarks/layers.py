@@ -30,7 +30,7 @@ import convert
 import numpy as np
 import polars as pl
 
-from persona_cli.evaluation.asking import Asked
+from persona_cli.evaluation.judging import Asked
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.evaluation.timelines import stable_hashes
 from persona_cli.feedback.choosing import EVIDENCE, WITH_COHORT
@@ -42,7 +42,7 @@ from persona_cli.models.layered import Layered
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepare
 from persona_cli.models.ranking import rank
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings, load
 

@@ -32,8 +32,8 @@ from persona_cli.models import kinds
 from persona_cli.models.base import Histories
 from persona_cli.models.interactions import interactions, rows_for, times_for, with_times
 from persona_cli.models.preparing import prepare
+from persona_cli.models.stored import positions
 from persona_cli.models.topk import topk
-from persona_cli.models.vocabulary import positions
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings, load
 

@@ -38,8 +38,8 @@ from persona_cli.models.gram import build_gram
 from persona_cli.models.hybrid import Hybrid
 from persona_cli.models.knn import Knn
 from persona_cli.models.spectral import Spectral
+from persona_cli.models.stored import positions
 from persona_cli.models.topk import topk
-from persona_cli.models.vocabulary import positions
 from persona_cli.workspace.settings import load
 
 K = 20

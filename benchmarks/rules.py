@@ -41,9 +41,8 @@ from persona_cli.profiles.history import signal_events
 from persona_cli.profiles.permitted import MEASURING
 from persona_cli.serving.context import Audience
 from persona_cli.serving.recommend import _frames
-from persona_cli.serving.rule_conditions import CONTEXT_COLUMNS, ITEM_COLUMNS
 from persona_cli.serving.rule_items import Catalogue
-from persona_cli.serving.rule_settings import Rules, rules_of
+from persona_cli.serving.rule_settings import CONTEXT_COLUMNS, ITEM_COLUMNS, Rules, rules_of
 from persona_cli.serving.rules import Ruling
 from persona_cli.serving.writing import write_lines
 from persona_cli.workspace.filters import parse

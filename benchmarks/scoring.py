@@ -31,9 +31,9 @@ from threadpoolctl import threadpool_limits
 from persona_cli.models.als import Als
 from persona_cli.models.base import Histories
 from persona_cli.models.ease import STRIP, Ease
-from persona_cli.models.factors import products
 from persona_cli.models.knn import Knn
 from persona_cli.models.ranking import ranking
+from persona_cli.models.topk import products
 from persona_cli.workspace.settings import load
 
 K = 20

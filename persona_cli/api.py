@@ -354,6 +354,6 @@ class Workspace(Serving, Explaining):
 
     def score(self, pairs: pl.DataFrame, *, model: str | None = None, as_of: Moment = None) -> pl.DataFrame:
         """`pairs` (user_id, item_id, …) with a column `score`, rows and order kept."""
-        from persona_cli.serving.score import score
+        from persona_cli.serving.similar import score
 
         return score(self.home, pairs, model=model, as_of=moment_of(as_of))

@@ -118,8 +118,8 @@ def join(
     persona decisions join --since 2026-03-01 --until 2026-04-01 --json
     persona decisions join --per item --format parquet --out answers.parquet
     """
-    from persona_cli.feedback.answer_rates import rates
     from persona_cli.feedback.outcomes import join as joined
+    from persona_cli.feedback.outcomes import rates
     from persona_cli.profiles import SMALLEST_CELL
     from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
@@ -182,7 +182,7 @@ def bubble(
 
 def _as_read(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Rates as `12.3 % (11.0-13.7)`."""
-    from persona_cli.feedback.answer_rates import BY, SHARES
+    from persona_cli.feedback.outcomes import BY, SHARES
 
     rows = []
     for row in table.iter_rows(named=True):

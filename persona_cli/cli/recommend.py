@@ -286,7 +286,7 @@ def score(
     if file is None:
         raise UsageError("the pairs to score are missing", "persona score pairs.csv")
     from persona_cli.events.lists import read_ids
-    from persona_cli.serving.score import score as find
+    from persona_cli.serving.similar import score as find
     from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
 

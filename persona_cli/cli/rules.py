@@ -32,7 +32,7 @@ def check(
     persona rules check
     persona rules check --top 10 --json
     """
-    from persona_cli.serving.rule_contradictions import contradictions
+    from persona_cli.serving.rule_checks import contradictions
 
     found = contradictions(locate_home(), top)
     if as_json:

@@ -18,8 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from persona_cli.evaluation.asking import Asked
 from persona_cli.evaluation.exams import Exam
+from persona_cli.evaluation.judging import Asked
 from persona_cli.evaluation.timelines import stable_hashes
 from persona_cli.models.base import Interactions, Training
 from persona_cli.models.popular import Popular

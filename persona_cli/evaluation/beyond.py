@@ -42,7 +42,7 @@ from persona_cli.evaluation.diversity import (
 )
 from persona_cli.evaluation.ties import tie_share, tied_by
 from persona_cli.models.base import Interactions
-from persona_cli.models.vocabulary import positions, with_columns, with_rows
+from persona_cli.models.stored import positions, with_columns, with_rows
 from persona_cli.profiles.draws import keys
 
 Floats = NDArray[np.float64]

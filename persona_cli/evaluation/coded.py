@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.errors import BadData
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 
 Integers = NDArray[np.int64]
 Codes = NDArray[np.int32]

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from persona_cli.errors import UsageError, nearest
 from persona_cli.evaluation.coded import Hits, coded_lists, coded_pairs, hits_of
 from persona_cli.evaluation.metrics import METRICS
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 
 Floats = NDArray[np.float64]
 Order = Literal["rank", "score", "score, item id descending"]

@@ -19,10 +19,10 @@ import numpy as np
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError
-from persona_cli.evaluation.asking import Asked, Beside, asked
 from persona_cli.evaluation.baselines import POPULAR, baseline_lists
 from persona_cli.evaluation.beyond import Background
 from persona_cli.evaluation.exams import Exam
+from persona_cli.evaluation.judging import Asked, Beside, asked
 from persona_cli.events.catalogue import current, unavailable
 from persona_cli.events.catalogue import described as items_described
 from persona_cli.models import kinds, registry

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from persona_cli.errors import BadData
 from persona_cli.models.base import Interactions
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles.draws import keys
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,6 @@ import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.evaluation import document, exams, foreign, leakage
-from persona_cli.evaluation.asking import asked
 from persona_cli.evaluation.attributes import attributes, segments_named
 from persona_cli.evaluation.baselines import NAMES, POPULAR, baseline_lists
 from persona_cli.evaluation.beyond import Background
@@ -23,7 +22,7 @@ from persona_cli.evaluation.contenders import background
 from persona_cli.evaluation.document import Evaluation
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.findings import Judged, evidence, findings, other_figures
-from persona_cli.evaluation.judging import judge, stacked
+from persona_cli.evaluation.judging import asked, judge, stacked
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models.base import Training
 from persona_cli.models.interactions import interactions_of

@@ -22,7 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from persona_cli.models.vocabulary import pair_matrix, positions
+from persona_cli.models.stored import pair_matrix, positions
 
 Numbers = NDArray[np.float64]
 Integers = NDArray[np.int64]

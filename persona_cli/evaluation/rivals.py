@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation import exams, segments
-from persona_cli.evaluation.asking import Asked, searches, still_barred
 from persona_cli.evaluation.attributes import attributes, segment_conditions, segments_named
 from persona_cli.evaluation.beyond import Background, beyond
 from persona_cli.evaluation.coded import coded_lists, coded_pairs, hits_of
@@ -34,7 +33,7 @@ from persona_cli.evaluation.contenders import BASELINE, Contender, Recipe, backg
 from persona_cli.evaluation.diversity import drawn
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, lift_intervals, mean_interval
-from persona_cli.evaluation.judging import judge
+from persona_cli.evaluation.judging import Asked, judge, searches, still_barred
 from persona_cli.evaluation.metrics import ACCURACY
 from persona_cli.events.catalogue import described as items_described
 from persona_cli.events.catalogue import unavailable
@@ -47,7 +46,7 @@ from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared
 from persona_cli.models.ranking import rank
 from persona_cli.models.registry import Saved
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.models.wishes import wishes_of
 from persona_cli.profiles import preferences
 from persona_cli.profiles.history import signal_events

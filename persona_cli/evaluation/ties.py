@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from persona_cli.errors import BadData
 from persona_cli.evaluation.coded import Coded, Hits, Metric, check_frame, entries_at, rows_among
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -25,7 +25,7 @@ from persona_cli.experiments.clicks import CascadeModel, PositionModel, clicks_o
 from persona_cli.experiments.inference import Moments
 from persona_cli.experiments.interleaving import outcomes
 from persona_cli.experiments.merging import Floats, uniforms
-from persona_cli.models.ordered import in_order
+from persona_cli.models.topk import in_order
 from persona_cli.profiles.draws import STEP, Keys, mixed
 
 Kind = Literal["aa", "ab", "interleave", "bandit"]

@@ -36,6 +36,6 @@ class Decisions:
 
     def rates(self, since: Moment = None, until: Moment = None, as_of: Moment = None) -> pl.DataFrame:
         """How often decisions were answered, by what made them; see `feedback.answer_rates.rates`."""
-        from persona_cli.feedback.answer_rates import rates
+        from persona_cli.feedback.outcomes import rates
 
         return rates(self.join(since, until, as_of).decisions)

@@ -28,11 +28,10 @@ from polars import selectors
 
 from persona_cli.errors import MissingInput
 from persona_cli.evaluation import exams
-from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval, difference_intervals, mean_interval
+from persona_cli.evaluation.judging import Beside
 from persona_cli.evaluation.rolling import pooled
-from persona_cli.feedback.budget import by_rule
 from persona_cli.feedback.candidates import (
     ALONE,
     METRIC,
@@ -43,6 +42,7 @@ from persona_cli.feedback.candidates import (
     Values,
     around,
     blend_of,
+    by_rule,
     judged,
     sampled,
 )

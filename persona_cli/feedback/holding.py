@@ -22,13 +22,12 @@ import polars as pl
 
 from persona_cli.errors import BadData, MissingInput
 from persona_cli.evaluation import exams
-from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import mean_interval
+from persona_cli.evaluation.judging import Beside
 from persona_cli.evaluation.rolling import pooled
 from persona_cli.events.catalogue import described
-from persona_cli.feedback.budget import portfolio
-from persona_cli.feedback.candidates import METRIC, POPULAR, Judged, Panel, around, judged, sampled
+from persona_cli.feedback.candidates import METRIC, POPULAR, Judged, Panel, around, judged, portfolio, sampled
 from persona_cli.feedback.choosing import IF_CENTRED, NEEDED, choose
 from persona_cli.models import registry
 from persona_cli.models.layered import Layered

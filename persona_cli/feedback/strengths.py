@@ -24,14 +24,13 @@ import numpy as np
 import polars as pl
 
 from persona_cli.errors import MissingInput
-from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.intervals import Interval
+from persona_cli.evaluation.judging import Beside
 from persona_cli.evaluation.timelines import stable_hashes
 from persona_cli.feedback.candidates import ALONE, METRIC
 from persona_cli.feedback.choosing import IF_CENTRED, NEEDED
-from persona_cli.feedback.refolding import Past, Point, with_signal
-from persona_cli.feedback.searching import Coordinate, Search, moved, value_at
+from persona_cli.feedback.searching import Coordinate, Past, Point, Search, moved, value_at, with_signal
 from persona_cli.feedback.targets import Stated, Wanted, condition_of, held_out, n_asked, stated_of, targets
 from persona_cli.feedback.training import hyper_parameters
 from persona_cli.models import kinds

@@ -19,11 +19,11 @@ from typing import Any
 import polars as pl
 
 from persona_cli.errors import BadData, BadSettings, MissingInput, UsageError, nearest
-from persona_cli.evaluation.asking import Beside
 from persona_cli.evaluation.contenders import full_keys
 from persona_cli.evaluation.exams import after
+from persona_cli.evaluation.judging import Beside
 from persona_cli.events.catalogue import described
-from persona_cli.feedback.budget import Portfolio, by_rule, portfolio
+from persona_cli.feedback.candidates import Portfolio, by_rule, portfolio
 from persona_cli.feedback.choosing import IF_CENTRED, NEEDED, Choice, choose
 from persona_cli.models import gram_store, kinds, registry
 from persona_cli.models.base import Model, Training, parts_of

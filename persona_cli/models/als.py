@@ -16,9 +16,8 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from persona_cli.models.base import Floats, Histories, Interactions, Training
-from persona_cli.models.factors import folded_in, products, whitened
-from persona_cli.models.stored import load_array, load_items, save_array, save_items
-from persona_cli.models.vocabulary import with_columns
+from persona_cli.models.stored import load_array, load_items, save_array, save_items, with_columns
+from persona_cli.models.topk import folded_in, products, whitened
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.gram import Gram
-from persona_cli.models.vocabulary import with_columns
+from persona_cli.models.stored import with_columns
 
 Floats = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from persona_cli.errors import BadSettings
 from persona_cli.models.base import Floats, Histories, Model, Training
 from persona_cli.models.layered import top_means
-from persona_cli.models.vocabulary import positions, union
+from persona_cli.models.stored import positions, union
 from persona_cli.workspace.settings import Settings
 
 

@@ -17,7 +17,7 @@ from persona_cli.events.schema import stored_schema
 from persona_cli.models.base import Histories, Model, Training
 from persona_cli.models.interactions import interactions, rows_for, seen_for, times_for, with_times
 from persona_cli.models.preparing import prepare
-from persona_cli.models.vocabulary import with_rows
+from persona_cli.models.stored import with_rows
 from persona_cli.profiles.history import fold_history
 from persona_cli.workspace.settings import Settings, load
 

@@ -16,11 +16,9 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from persona_cli.models.base import Floats, Histories, Training
-from persona_cli.models.eigen import leading
-from persona_cli.models.factors import products
-from persona_cli.models.filters import normalised
-from persona_cli.models.stored import load_array, load_items, save_array, save_items
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.eigen import leading, normalised
+from persona_cli.models.stored import load_array, load_items, positions, save_array, save_items
+from persona_cli.models.topk import products
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.workspace.settings import Settings
 

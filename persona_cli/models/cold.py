@@ -15,11 +15,20 @@ from threadpoolctl import threadpool_limits
 
 from persona_cli.errors import BadSettings, MissingInput
 from persona_cli.models.base import Floats, Histories, Interactions, Model, Training
-from persona_cli.models.descriptions import Descriptions, described
-from persona_cli.models.factors import products
 from persona_cli.models.interactions import times_for
-from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
-from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.models.item_features import Descriptions, described
+from persona_cli.models.stored import (
+    load_array,
+    load_items,
+    load_sparse,
+    positions,
+    save_array,
+    save_items,
+    save_sparse,
+    union,
+    with_columns,
+)
+from persona_cli.models.topk import products
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

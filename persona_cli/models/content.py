@@ -15,11 +15,19 @@ from threadpoolctl import threadpool_limits
 
 from persona_cli.errors import BadData, MissingInput
 from persona_cli.models.base import Floats, Histories, Training
-from persona_cli.models.descriptions import BLOCKS, Descriptions, described
-from persona_cli.models.factors import products
-from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
-from persona_cli.models.texts import Words
-from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.models.item_features import BLOCKS, Descriptions, Words, described
+from persona_cli.models.stored import (
+    load_array,
+    load_items,
+    load_sparse,
+    positions,
+    save_array,
+    save_items,
+    save_sparse,
+    union,
+    with_columns,
+)
+from persona_cli.models.topk import products
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

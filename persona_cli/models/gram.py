@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.errors import BadSettings
-from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.models.stored import positions, union, with_columns
 from persona_cli.workspace.settings import Settings
 
 if TYPE_CHECKING:

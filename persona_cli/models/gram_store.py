@@ -26,8 +26,17 @@ from scipy import sparse
 from persona_cli.errors import BadData, MissingInput
 from persona_cli.models.base import Interactions
 from persona_cli.models.gram import Gram, gram_of_rows, quantise, threads_of
-from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
-from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.models.stored import (
+    load_array,
+    load_items,
+    load_sparse,
+    positions,
+    save_array,
+    save_items,
+    save_sparse,
+    union,
+    with_columns,
+)
 from persona_cli.profiles import signals
 from persona_cli.profiles.buckets import buckets_of
 from persona_cli.workspace import artifacts, locks

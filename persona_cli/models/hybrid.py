@@ -17,10 +17,9 @@ from threadpoolctl import threadpool_limits
 from persona_cli.errors import BadSettings, Unavailable
 from persona_cli.models.als import by_size, liked_rows
 from persona_cli.models.base import Floats, Histories, Training
-from persona_cli.models.factors import products
 from persona_cli.models.item_features import item_features
-from persona_cli.models.stored import load_array, load_items, save_array, save_items
-from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.models.stored import load_array, load_items, positions, save_array, save_items, union, with_columns
+from persona_cli.models.topk import products
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from persona_cli.models.base import Interactions
 from persona_cli.models.gram import row_sums
-from persona_cli.models.vocabulary import positions, with_columns
+from persona_cli.models.stored import positions, with_columns
 from persona_cli.profiles.history import faded as faded_history
 from persona_cli.profiles.history import fold_history
 from persona_cli.profiles.preferences import lifted_in

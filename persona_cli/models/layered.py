@@ -14,11 +14,10 @@ from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Model, Training, known
 from persona_cli.models.cohort import Cohort
-from persona_cli.models.factors import products
 from persona_cli.models.layering import COHORT_EVIDENCE, EVIDENCE, FEW_USERS, Divergence, individual_share, risen
 from persona_cli.models.popular import CELL, Popular
-from persona_cli.models.topk import topk
-from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.models.stored import positions, union, with_columns
+from persona_cli.models.topk import products, topk
 from persona_cli.workspace.settings import Settings
 
 AUTO_EVIDENCE = 1.0

@@ -21,8 +21,7 @@ from scipy import sparse
 from persona_cli.models.base import Floats, Histories, Training
 from persona_cli.models.gram import row_sums
 from persona_cli.models.item_features import item_features
-from persona_cli.models.stored import load_array, load_sparse, save_array, save_sparse
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import load_array, load_sparse, positions, save_array, save_sparse
 
 WINDOWS = (7, 30, 90)
 """Days back over which an item's events are counted, beside all of them."""

@@ -12,8 +12,15 @@ import polars as pl
 from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Training
-from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import (
+    load_array,
+    load_items,
+    load_sparse,
+    positions,
+    save_array,
+    save_items,
+    save_sparse,
+)
 from persona_cli.workspace.settings import Settings
 
 CELL = ("device", "country")

@@ -19,10 +19,9 @@ from persona_cli.models.layered import top_means
 from persona_cli.models.pair_features import Candidates, ItemTable, item_table, last_items, pair_features
 from persona_cli.models.popular import Popular
 from persona_cli.models.ranker_training import Learned, Lesson, learned_order, lesson, microseconds
-from persona_cli.models.stored import load_items, save_items
+from persona_cli.models.stored import load_items, positions, save_items, union, with_columns
 from persona_cli.models.topk import topk
 from persona_cli.models.trees import Trees
-from persona_cli.models.vocabulary import positions, union, with_columns
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

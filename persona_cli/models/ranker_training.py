@@ -18,8 +18,8 @@ from persona_cli.models.examination import looks, position_exponent
 from persona_cli.models.interactions import contexts, dislikes_for, rows_for, seen_for, times_for
 from persona_cli.models.pair_features import Candidates
 from persona_cli.models.preparing import prepare
+from persona_cli.models.stored import positions
 from persona_cli.models.trees import Trees, from_scikit_learn
-from persona_cli.models.vocabulary import positions
 from persona_cli.profiles.history import recent_queries
 from persona_cli.workspace.settings import Settings
 

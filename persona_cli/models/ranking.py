@@ -17,10 +17,9 @@ from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Model
 from persona_cli.models.layered import Layered, context_lists
-from persona_cli.models.ordered import in_order
 from persona_cli.models.popular import Popular
-from persona_cli.models.topk import Positions, topk
-from persona_cli.models.vocabulary import pair_matrix, positions, union
+from persona_cli.models.stored import pair_matrix, positions, union
+from persona_cli.models.topk import Positions, in_order, topk
 from persona_cli.models.wishes import Rows, Wished, Wishes
 from persona_cli.workspace.settings import Settings
 

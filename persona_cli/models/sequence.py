@@ -14,10 +14,9 @@ from scipy import sparse
 
 from persona_cli.errors import BadSettings, Unavailable
 from persona_cli.models.base import Floats, Histories, Training
-from persona_cli.models.factors import products
-from persona_cli.models.stored import load_array, load_items, save_array, save_items
+from persona_cli.models.stored import load_array, load_items, positions, save_array, save_items, with_columns
+from persona_cli.models.topk import products
 from persona_cli.models.transformer import latest, states
-from persona_cli.models.vocabulary import positions, with_columns
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

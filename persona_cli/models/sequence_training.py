@@ -27,8 +27,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from persona_cli.models.base import Floats
-from persona_cli.models.factors import products
-from persona_cli.models.topk import topk
+from persona_cli.models.topk import products, topk
 from persona_cli.models.transformer import NORM_EPSILON, states
 
 log = logging.getLogger("persona")

@@ -31,8 +31,8 @@ from persona_cli.models.base import Floats, Histories, Model, reads_queries
 from persona_cli.models.blend import Blend, weights_of
 from persona_cli.models.cohort import Cohort
 from persona_cli.models.content import Content
-from persona_cli.models.descriptions import BLOCKS
 from persona_cli.models.hybrid import Hybrid
+from persona_cli.models.item_features import BLOCKS
 from persona_cli.models.layered import top_means
 from persona_cli.models.popular import CELL, Popular
 from persona_cli.models.ranker import Ranker

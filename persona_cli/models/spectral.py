@@ -14,11 +14,18 @@ import polars as pl
 from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Training
-from persona_cli.models.eigen import block_bytes
-from persona_cli.models.filters import Linear, Ridge, item_gram, normalised, spectrum_of
+from persona_cli.models.eigen import Linear, Ridge, block_bytes, item_gram, normalised, spectrum_of
 from persona_cli.models.spectral_tuning import DEAR, LARGE, Choice, Tuning, by_rule, cut, given_of, scales
-from persona_cli.models.stored import load_array, load_items, load_sparse, save_array, save_items, save_sparse
-from persona_cli.models.vocabulary import positions, with_columns
+from persona_cli.models.stored import (
+    load_array,
+    load_items,
+    load_sparse,
+    positions,
+    save_array,
+    save_items,
+    save_sparse,
+    with_columns,
+)
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

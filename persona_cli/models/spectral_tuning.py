@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.base import Floats
-from persona_cli.models.eigen import Spectrum
-from persona_cli.models.filters import Linear, Ridge, item_gram, normalised, power, spectrum_of
+from persona_cli.models.eigen import Linear, Ridge, Spectrum, item_gram, normalised, power, spectrum_of
 from persona_cli.models.layered import entries, top_means
 from persona_cli.models.topk import topk
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.models.base import Floats
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles import preferences
 from persona_cli.profiles.folds.explicit import APART, CATEGORY, ITEM, TAG
 from persona_cli.profiles.stated import leading

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from persona_cli.evaluation.intervals import wilson
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 
 ITEMS = 4
 SAMPLE = 10_000

@@ -17,7 +17,7 @@ from persona_cli.events.countries import country_code
 from persona_cli.models.base import Histories, Interactions
 from persona_cli.models.interactions import dislikes_for, interactions, rows_for, seen_for, times_for, with_times
 from persona_cli.models.popular import CELL
-from persona_cli.models.vocabulary import positions, with_rows
+from persona_cli.models.stored import positions, with_rows
 from persona_cli.models.wishes import Wishes, wishes_of
 from persona_cli.profiles import history as histories
 from persona_cli.profiles import preferences

@@ -17,7 +17,7 @@ import polars as pl
 from persona_cli.errors import MissingInput, nearest
 from persona_cli.events.catalogue import described
 from persona_cli.models.ranking import Lists, hidden_now
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.serving.context import Audience
 from persona_cli.serving.reasons import ANSWERS, CONTEXT, DRAWN, HISTORY, PINNED, PREFERRED, SEARCH, Reasons, names
 from persona_cli.serving.recommend import bases, rounded

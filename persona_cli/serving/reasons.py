@@ -15,7 +15,7 @@ from persona_cli.models.popular import CELL, Popular
 from persona_cli.models.ranking import Lists, hidden_now, model_scores, spared_now
 from persona_cli.models.registry import Saved
 from persona_cli.models.shares import Added, Facts, Numbers, Places, added, facts_of, over, summed
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.models.wishes import Wished
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.fold import profile_rows

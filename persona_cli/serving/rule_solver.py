@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona_cli.models.base import Floats
-from persona_cli.serving.reranking import Reranking
+from persona_cli.serving.rule_items import Reranking
 
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.int64]

@@ -23,28 +23,41 @@ from scipy import sparse
 
 from persona_cli.models.base import Floats
 from persona_cli.models.ranking import Lists
+from persona_cli.models.stored import positions, with_columns, with_rows
 from persona_cli.models.topk import topk
-from persona_cli.models.vocabulary import positions, with_columns, with_rows
 from persona_cli.profiles.draws import STEP, keys, mixed
 from persona_cli.profiles.identity import persons
 from persona_cli.profiles.people import described as people_described
 from persona_cli.profiles.permitted import PERSONALIZATION
 from persona_cli.profiles.read import STAGES
 from persona_cli.serving.context import Audience
-from persona_cli.serving.reranking import Calibrated, Mmr, Reranking, relevance
 from persona_cli.serving.rule_checks import Facts, broken, names_of, savable
-from persona_cli.serving.rule_conditions import (
+from persona_cli.serving.rule_items import (
+    Calibrated,
+    Catalogue,
+    Mmr,
+    Reranking,
+    bar,
+    best_about,
+    best_of,
+    catalogue_for,
+    numbered,
+    numbered_lists,
+    relevance,
+    scale,
+    showable,
+    together,
+)
+from persona_cli.serving.rule_settings import (
     CONTEXT,
     ITEM,
     About,
+    Rules,
     about,
     columns_of_items,
     is_about_users,
     parsed,
 )
-from persona_cli.serving.rule_items import Catalogue, catalogue_for, numbered, numbered_lists
-from persona_cli.serving.rule_scores import bar, best_about, best_of, scale, showable, together
-from persona_cli.serving.rule_settings import Rules
 from persona_cli.serving.rule_solver import Candidates, Need, Pin, Solved, Wanted, likelihoods, solve
 from persona_cli.workspace.filters import Filter
 from persona_cli.workspace.home import Home

@@ -24,7 +24,7 @@ from persona_cli.models import registry
 from persona_cli.models.base import reads_order, reads_queries
 from persona_cli.models.interactions import interactions, with_times
 from persona_cli.models.ranking import Lists, Ranking, ranking
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.models.wishes import Wishes
 from persona_cli.profiles import preferences
 from persona_cli.profiles.draws import keys

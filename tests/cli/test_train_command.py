@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 from shop import shop
 
 from persona_cli.cli.main import run
-from persona_cli.feedback.budget import PORTFOLIO, lacking
+from persona_cli.feedback.candidates import PORTFOLIO, lacking
 from persona_cli.workspace.runs import read_run
 
 # Of the shop, which has no catalogue.

@@ -34,8 +34,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.evaluation import exams, splits
-from persona_cli.evaluation.asking import asked
 from persona_cli.evaluation.exams import Exam
+from persona_cli.evaluation.judging import asked
 from persona_cli.models.base import Floats, Histories, Interactions, Training
 from persona_cli.models.ease import Ease
 from persona_cli.models.interactions import interactions

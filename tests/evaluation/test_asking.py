@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from persona_cli.evaluation import exams
-from persona_cli.evaluation.asking import asked
+from persona_cli.evaluation.judging import asked
 from persona_cli.models.interactions import contexts, interactions
 from persona_cli.profiles.history import fold_history, signal_events
 from persona_cli.workspace.home import Home

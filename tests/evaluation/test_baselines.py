@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from persona_cli.evaluation import exams
-from persona_cli.evaluation.asking import Asked, asked
 from persona_cli.evaluation.baselines import baseline_lists
 from persona_cli.evaluation.exams import Exam
+from persona_cli.evaluation.judging import Asked, asked
 from persona_cli.models.interactions import interactions
 from persona_cli.models.popular import Popular
 from persona_cli.models.preparing import prepared

@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from persona_cli.evaluation import exams
-from persona_cli.evaluation.asking import asked
+from persona_cli.evaluation.judging import asked
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.models.base import Floats, Histories, Training
 from persona_cli.models.interactions import interactions

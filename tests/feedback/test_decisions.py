@@ -16,9 +16,8 @@ from polars.testing import assert_frame_equal
 from persona_cli import Workspace
 from persona_cli.cli.main import run
 from persona_cli.errors import BadData, Busy, UsageError
-from persona_cli.feedback.answer_rates import rates
 from persona_cli.feedback.decisions import NAME, TYPES, contexts_as_text, log, log_blocks, new_ids, read
-from persona_cli.feedback.outcomes import OF_DECISION, join
+from persona_cli.feedback.outcomes import OF_DECISION, join, rates
 from persona_cli.privacy.retention import months_before, plan
 from persona_cli.workspace import locks, tables
 from persona_cli.workspace.home import Home, create

@@ -13,7 +13,7 @@ import pytest
 
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.feedback import strengths
-from persona_cli.feedback.refolding import Past, Point, with_signal
+from persona_cli.feedback.searching import Past, Point, with_signal
 from persona_cli.feedback.strengths import Learned, from_events
 from persona_cli.feedback.targets import Wanted, held_out, stated_of, targets
 from persona_cli.models.interactions import interactions

@@ -13,8 +13,8 @@ import pytest
 from shop import START, add, clicks, shop, user
 
 from persona_cli.errors import BadSettings, Busy, MissingInput, UsageError
-from persona_cli.feedback import budget
-from persona_cli.feedback.budget import PORTFOLIO, estimated_seconds, fitting, ranking_seconds
+from persona_cli.feedback import candidates
+from persona_cli.feedback.candidates import PORTFOLIO, estimated_seconds, fitting, ranking_seconds
 from persona_cli.feedback.training import hyper_parameters, train
 from persona_cli.models import registry
 from persona_cli.models.gram import build_gram
@@ -172,7 +172,7 @@ def _gram(home: Home) -> Any:
 
 def test_what_does_not_fit_the_time_is_left_out_and_said(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = {"knn": 1.0}
-    monkeypatch.setattr(budget, "estimated_seconds", lambda name, *_: quick.get(name, 61.0))
+    monkeypatch.setattr(candidates, "estimated_seconds", lambda name, *_: quick.get(name, 61.0))
     report = train(home, time_limit=60)
     assert [one.model for one in report.models] == ["popular", "knn", "layered"]
     assert "of the 60 s allowed" in report.skipped["ease"]

@@ -13,8 +13,8 @@ from persona_cli.errors import BadSettings, MissingInput
 from persona_cli.models.als import Als
 from persona_cli.models.base import Histories, Training
 from persona_cli.models.cold import Cold, Transfer, features_of
-from persona_cli.models.descriptions import described
 from persona_cli.models.ease import Ease
+from persona_cli.models.item_features import described
 from persona_cli.models.knn import Knn
 from persona_cli.workspace.settings import load
 

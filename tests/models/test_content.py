@@ -18,7 +18,7 @@ from persona_cli.models.content import Content, discriminant
 from persona_cli.models.knn import Knn
 from persona_cli.models.layered import Layered
 from persona_cli.models.popular import CELL, Popular
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 
 TITLES = ["Taming late payers", "Late payers again", "The tame lion", "A lion for tea", "Tea and tea", "Tea late"]
 CATALOGUE = pl.DataFrame(

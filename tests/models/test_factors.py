@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from persona_cli.models import factors as factors_module
-from persona_cli.models.factors import folded_in, products, whitened
+from persona_cli.models import topk as topk_module
+from persona_cli.models.topk import folded_in, products, whitened
 
 RANDOM = np.random.default_rng(5)
 PENALTY = 0.7
@@ -52,7 +52,7 @@ def test_a_user_is_the_same_in_any_company(users: list[int], cells: int) -> None
     items = rng.standard_normal((30, 8)).astype(np.float32)
     whole = folded_in(weights, items)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(factors_module, "_BATCH_CELLS", cells)
+        patch.setattr(topk_module, "_BATCH_CELLS", cells)
         part = folded_in(sparse.csr_array(weights[users]), items)
     assert np.array_equal(part, whole[users])
     assert np.array_equal(products(part, items), products(whole, items)[users])

@@ -18,8 +18,8 @@ from persona_cli.models.knn import Knn
 from persona_cli.models.layered import Layered
 from persona_cli.models.layering import COHORT_EVIDENCE, EVIDENCE, Divergence, individual_share, risen
 from persona_cli.models.popular import Popular
+from persona_cli.models.stored import positions
 from persona_cli.models.testing import CHECKS, SETTINGS, known_answer
-from persona_cli.models.vocabulary import positions
 
 WITH = {"model.layered.cohort_evidence": 5}
 

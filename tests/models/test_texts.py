@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from persona_cli.models.texts import STOP_LEAST, Words
+from persona_cli.models.item_features import STOP_LEAST, Words
 
 TEXTS = [
     "Late payers, and how to tame late PAYERS",

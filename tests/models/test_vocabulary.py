@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from persona_cli.models.vocabulary import positions, union, with_columns
+from persona_cli.models.stored import positions, union, with_columns
 
 
 def test_positions_keep_the_order_asked_and_mark_strangers() -> None:

@@ -28,7 +28,7 @@ from persona_cli.profiles.preferences import spoken
 from persona_cli.profiles.snapshots import user_events
 from persona_cli.profiles.views import navigation_of
 from persona_cli.serving.recommend import recommend
-from persona_cli.serving.score import score
+from persona_cli.serving.similar import score
 from persona_cli.serving.writing import write_csv, write_lines
 from persona_cli.workspace.home import Home, open_home
 

@@ -24,7 +24,7 @@ from persona_cli.profiles.permitted import in_holdout
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.context import audience
 from persona_cli.serving.recommend import recommend
-from persona_cli.serving.score import score
+from persona_cli.serving.similar import score
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 

@@ -16,7 +16,7 @@ from persona_cli.events.ingest import ingest
 from persona_cli.feedback.training import train
 from persona_cli.profiles.sync import sync
 from persona_cli.serving.recommend import recommend
-from persona_cli.serving.score import score
+from persona_cli.serving.similar import score
 from persona_cli.workspace.home import Home, create
 
 ANIMALS = ["heron", "otter", "badger", "weasel"]

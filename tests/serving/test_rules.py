@@ -17,9 +17,8 @@ from scipy import sparse
 
 from persona_cli.models.base import Interactions
 from persona_cli.serving.context import Audience
-from persona_cli.serving.rule_conditions import ITEM_COLUMNS
 from persona_cli.serving.rule_items import Catalogue
-from persona_cli.serving.rule_settings import Rules, rules_of
+from persona_cli.serving.rule_settings import ITEM_COLUMNS, Rules, rules_of
 from persona_cli.serving.rules import Ruled, Ruling
 from persona_cli.workspace.filters import parse
 from persona_cli.workspace.settings import load

@@ -15,7 +15,7 @@ from shop import START, add_items, clicks, user
 
 from persona_cli.errors import BadSettings, MissingInput
 from persona_cli.serving.recommend import recommend
-from persona_cli.serving.rule_contradictions import contradictions
+from persona_cli.serving.rule_checks import contradictions
 from persona_cli.serving.writing import flat, write_lines
 from persona_cli.workspace.home import Home, open_home
 

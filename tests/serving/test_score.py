@@ -7,7 +7,7 @@ import pytest
 from shop import clicks
 
 from persona_cli.serving.recommend import recommend
-from persona_cli.serving.score import score
+from persona_cli.serving.similar import score
 from persona_cli.serving.writing import flat
 from persona_cli.workspace.home import Home
 

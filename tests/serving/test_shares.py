@@ -20,7 +20,7 @@ from persona_cli.feedback.training import train
 from persona_cli.models import registry
 from persona_cli.models.base import Histories
 from persona_cli.models.shares import added
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.serving.context import audience
 from persona_cli.serving.reasons import Reasons
 from persona_cli.serving.recommend import filling, recommend

@@ -8,7 +8,7 @@ from shop import add_items, user
 
 from persona_cli.errors import BadSettings, MissingInput
 from persona_cli.serving.recommend import recommend
-from persona_cli.serving.rule_contradictions import contradictions
+from persona_cli.serving.rule_checks import contradictions
 from persona_cli.workspace.home import SETTINGS_FILE, Home, create, open_home
 
 SETTINGS = '\n[surface.home]\nkind = "content"\ntop = 4\n'

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from persona_cli.events.countries import country_zone
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY, HOUR, Codes, local_time, zone_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY, HOUR
 from persona_cli.profiles.features import Floats

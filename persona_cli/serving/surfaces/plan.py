@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from persona_cli.errors import BadSettings
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.features import Floats
 from persona_cli.serving.surfaces import Surface

@@ -26,7 +26,7 @@ from scipy.special import stdtr, stdtrit
 
 from persona_cli.errors import BadSettings
 from persona_cli.events.catalogue import current
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.context import DAY
 from persona_cli.profiles.features import Floats

@@ -24,7 +24,7 @@ from scipy import sparse
 
 from persona_cli.errors import BadSettings, nearest
 from persona_cli.events.catalogue import described
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles import SMALLEST_CELL, preferences
 from persona_cli.profiles import history as histories
 from persona_cli.profiles.coding import Ints

@@ -17,7 +17,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from persona_cli.models.vocabulary import positions
+from persona_cli.models.stored import positions
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY
