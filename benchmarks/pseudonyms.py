@@ -24,10 +24,10 @@ from pathlib import Path
 
 import polars as pl
 
+from persona_cli.privacy.anonymity import matrix_of, unicity
 from persona_cli.privacy.pseudonymize import naming, pseudonymize_file
 from persona_cli.privacy.pseudonyms import places
 from persona_cli.privacy.recipients import Key
-from persona_cli.privacy.unicity import matrix_of, unicity
 
 KEY = Key.of(bytes(range(32)))
 

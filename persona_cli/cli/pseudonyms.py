@@ -366,7 +366,7 @@ def _at_least(found: Anonymity, min_k: int) -> None:
 
 def _examined(what: str, quasi: str, sensitive: str | None, person: str | None) -> Anonymity:
     from persona_cli.privacy.anonymity import anonymity as examine
-    from persona_cli.privacy.columns import columns_of
+    from persona_cli.privacy.files import columns_of
 
     listed = [[name.strip() for name in (text or "").split(",") if name.strip()] for text in (quasi, sensitive)]
     whose = person or ("user_id" if "user_id" not in listed[0] + listed[1] else None)

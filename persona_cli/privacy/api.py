@@ -43,7 +43,7 @@ class Privacy:
         self.home = home
 
     def status(self) -> Status:
-        """How privacy stands: purposes, refusals, requests, what is overdue; see `privacy.standing`."""
+        """How privacy stands: purposes, refusals, requests, what is overdue; see `privacy.choices`."""
         from persona_cli.privacy.choices import status
 
         return status(self.home)
@@ -118,7 +118,7 @@ class Privacy:
         return report
 
     def import_consent(self, file: str, *, wait: float = 0.0, words: Sequence[str] = ()) -> Imported:
-        """Take over a file of what people told another system; see `privacy.consent_files`."""
+        """Take over a file of what people told another system; see `privacy.consent_documents`."""
         from persona_cli.privacy.consent_documents import import_words
 
         with runs.recording(self.home, words or ["privacy", "consent", "import", file]) as run:
@@ -152,7 +152,7 @@ class Privacy:
     ) -> Own:
         """Change a person's own settings, blocks and pause, in the order reset, settings, pause; answers what stands.
 
-        See `privacy.own_settings`, which also says what is raised.
+        See `privacy.own_data`, which also says what is raised.
         """
         from persona_cli.privacy import own_data
 
@@ -185,7 +185,7 @@ class Privacy:
         wait: float = 0.0,
         words: Sequence[str] = (),
     ) -> Corrected:
-        """Correct a stored event or take it out, with all that follows from it; see `privacy.correcting`."""
+        """Correct a stored event or take it out, with all that follows from it; see `privacy.own_data`."""
         from persona_cli.privacy.own_data import correct
 
         with runs.recording(self.home, words or ["privacy", "correct"], personal(words)) as run:
@@ -213,7 +213,7 @@ class Privacy:
     def expire(
         self, *, wait: float = 0.0, progress: Callable[[str], None] | None = None, words: Sequence[str] = ()
     ) -> Expired:
-        """Remove what is older than its period, with all that follows from it; see `privacy.expiry`."""
+        """Remove what is older than its period, with all that follows from it; see `privacy.settling`."""
         from persona_cli.privacy.settling import expire
 
         with runs.recording(self.home, words or ["privacy", "expire"]) as run:

@@ -1,4 +1,4 @@
-"""Files with their ids replaced: JSON lines, CSV, TSV and Parquet, a block at a time.
+"""Files with their ids replaced: JSON lines, CSV, TSV and Parquet, a block at a time; and their columns, to examine.
 
 Nothing is skipped: a line that cannot be read stops the run, and what was written of the result is thrown away. What
 comes out has the format of what came in, without compression unless the name asks for it (.gz, .zst); Parquet comes
@@ -21,12 +21,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from persona_cli.errors import BadData, MissingInput, Refused, UsageError
+from persona_cli.errors import BadData, MissingInput, Refused, UsageError, nearest
 from persona_cli.events import parquet, tabular
+from persona_cli.events.catalogue import current
 from persona_cli.events.judge import ASCII_BLANK, Rejected, json_text, parse_json
 from persona_cli.events.opening import Block, Damage, Input, Lines, format_of
-from persona_cli.privacy.replacing import BARE, ITEMS, PEOPLE, Replacing, type_of
-from persona_cli.privacy.unicity import Pairs
+from persona_cli.privacy.anonymity import Pairs
+from persona_cli.privacy.pseudonyms import BARE, ITEMS, PEOPLE, Replacing, type_of
+from persona_cli.profiles.permitted import person_events
+from persona_cli.profiles.read import profiles
+from persona_cli.workspace.home import Home
 
 # The defaults of ingest.max_line_mb and ingest.max_expansion: no workspace is needed here.
 _MAX_LINE = 64 << 20
@@ -103,7 +107,7 @@ def same_format(source: Input, out: Path) -> None:
         raise UsageError(f"--out {out} is {wanted} and {source.name} is {source.format}; expected the same format")
 
 
-def columns_of(source: Input, names: Sequence[str]) -> pl.DataFrame:
+def columns_of_file(source: Input, names: Sequence[str]) -> pl.DataFrame:
     """Columns of a file by their names, or by dotted paths in JSON lines; texts, but for Parquet, which has types.
 
     A column that no record has is not among them. Raises BadData for what cannot be read.
@@ -281,3 +285,26 @@ def _cell(cells: Sequence[str], places: Sequence[int]) -> str | None:
 def _pair(pairs: Pairs, person: str | None, item: str | None) -> None:
     if person is not None and item is not None:
         pairs.add(person, item)
+
+
+TABLES = ("users", "accounts", "events", "profiles")
+
+
+def columns_of(what: str, names: Sequence[str], home: Home | None) -> pl.DataFrame:
+    """Those of the columns `names` that there are, of the file `what`, or (with a workspace) of its table `what`.
+
+    Of users and accounts the rows that hold now; of events all, with the person as user_id. Raises UsageError for a
+    table that there is not.
+    """
+    if home is None:
+        return columns_of_file(input_of(Path(what)), names)
+    if what in ("users", "accounts"):
+        rows = current(home, what).lazy()  # type: ignore[arg-type]
+    elif what == "events":
+        rows = person_events(home, purpose=None)
+    elif what == "profiles":
+        rows = profiles(home, purpose=None)
+    else:
+        raise UsageError(f"{what!r} is neither a file nor a table{nearest(what, TABLES)}")
+    there = set(rows.collect_schema().names())
+    return rows.select([name for name in dict.fromkeys(names) if name in there]).collect()

@@ -213,7 +213,7 @@ def months_before(day: datetime, months: int) -> datetime:
 
 
 def plan(home: Home, now: datetime | None = None) -> Plan:
-    """What `expiry.expire` would take out now; reads nothing that is due as a whole month."""
+    """What `settling.expire` would take out now; reads nothing that is due as a whole month."""
     at = now or datetime.now(UTC)
     due = [one for name in BY_TIME for one in _due_by_month(home, name, cut_of(home, name, at))]
     if rows := stored(home, withdrawn_ids(home, at), cut_of(home, EVENTS, at)):

@@ -193,8 +193,8 @@ def test_what_a_killed_run_left_half_made_is_gone_after_the_next(ask: Ask, shop:
     kill = """
 import os, signal, sys
 from persona_cli.cli.main import run
-from persona_cli.privacy import shared_workspace
-shared_workspace.sync = lambda made: os.kill(os.getpid(), signal.SIGKILL)
+from persona_cli.privacy import pseudonymize
+pseudonymize.sync = lambda made: os.kill(os.getpid(), signal.SIGKILL)
 run(sys.argv[1:])
 """
     done = subprocess.run([sys.executable, "-c", kill, *words], capture_output=True, check=False)

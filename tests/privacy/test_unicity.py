@@ -12,8 +12,8 @@ from scipy import sparse
 from scipy.stats import binomtest
 
 from persona_cli.evaluation.intervals import wilson
-from persona_cli.privacy import unicity as module
-from persona_cli.privacy.unicity import Pairs, matrix_of, unicity
+from persona_cli.privacy import anonymity as module
+from persona_cli.privacy.anonymity import Pairs, matrix_of, unicity
 
 
 def exact(histories: list[set[str]], items: int) -> float:

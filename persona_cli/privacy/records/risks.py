@@ -18,8 +18,8 @@ from persona_cli.models.gram import gram_of_rows, threads_of
 from persona_cli.models.stored import load_items
 from persona_cli.privacy.anonymity import anonymity
 from persona_cli.privacy.data_map import QUASI
+from persona_cli.privacy.pseudonymize import unicity_of
 from persona_cli.privacy.records.props import PREFIX, values
-from persona_cli.privacy.shared_workspace import unicity_of
 from persona_cli.profiles import SMALLEST_CELL, segments
 from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.people import people
@@ -43,7 +43,7 @@ def risks(home: Home, props: Mapping[str, Mapping[str, float]]) -> Doc:
 
 
 def uniqueness(home: Home) -> Doc | None:
-    """Users who are the only ones with 4 random items of theirs (`privacy/unicity.py`), with a 95 % interval."""
+    """Users who are the only ones with 4 random items of theirs (`privacy/anonymity.py`), with a 95 % interval."""
     if not tables.exists(home, "events"):
         return None
     found = unicity_of(home)
