@@ -38,6 +38,7 @@ PARTS = {
     "recommend": ("recommend", "similar", "score"),
     "explain": ("explain",),
     "decide": ("decide",),
+    "surface": ("surface",),
     "rules": ("rules",),
     "explore": ("demo", "sql"),
     "privacy": ("privacy",),

@@ -109,6 +109,16 @@ MODELS: tuple[Store, ...] = (
         {"*": C("parameter", "sums of features and rewards by arm; none is a person's")},
         open=True,
     ),
+    Store(
+        "derived/confidence/*.json",
+        "How often a surface was right, by how much was known: counts and means of groups of 20 people or more",
+        "computed by persona surface calibrate from history",
+        ("analytics", "model_training"),
+        "models",
+        "persona decide, persona surface show",
+        {"*": C("aggregate", "counts of people, shares, mean evidence; none is a person's")},
+        open=True,
+    ),
 )
 RESULTS: tuple[Store, ...] = (
     Store(

@@ -75,6 +75,7 @@ KINDS: dict[str, dict[str, tuple[Any, Check]]] = {
         "model": _key("text", None),
         "rules": ({}, surface_rules),
         **_CAREFUL,
+        "careful": _key("text", "default", words=("default", "fewer")),
     },
     "ui": {
         "entries": (None, _names(1)),

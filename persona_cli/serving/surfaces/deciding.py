@@ -62,8 +62,8 @@ def decisions(
     kept: Callable[[pl.Series], pl.Series] | None = None,
 ) -> tuple[pl.DataFrame, Visitors]:
     """One row a user, sorted: user_id, surface, items | config | choice, policy, propensity, stage, rules[, arm]
-    [, model, base][, layers][, reasons], holdout (true or null) and, where somebody is not covered, consent (false or
-    null).
+    [, model, base][, layers][, confidence][, reasons], holdout (true or null) and, where somebody is not covered,
+    consent (false or null).
 
     Of a `segment` only the members; users are all who are known where none are given. The same of the same: nothing is
     drawn by chance but arms, by a number that follows from the person and the period. Raises what the kinds and
@@ -85,7 +85,7 @@ def decisions(
         found = arms.decide(home, surface, kind, asked, explain)
     else:
         found = kind.decide(home, surface, asked, explain)
-    more = [name for name in ("arm", "model", "base", "layers", "reasons") if name in found.columns]
+    more = [name for name in ("arm", "model", "base", "layers", "confidence", "reasons") if name in found.columns]
     rows = found.select(
         asked.users,
         pl.lit(surface.name).alias("surface"),

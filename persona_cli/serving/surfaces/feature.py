@@ -13,6 +13,7 @@ import polars as pl
 
 from persona_cli.errors import BadSettings
 from persona_cli.serving.surfaces import Surface
+from persona_cli.serving.surfaces.confidence import confidence, said_of
 from persona_cli.serving.surfaces.visitors import Flags, Visitors, chosen_names, known_columns
 from persona_cli.workspace.filters import Filter, FilterError, parse
 from persona_cli.workspace.home import SETTINGS_FILE, Home
@@ -39,7 +40,8 @@ def conditions(home: Home, surface: Surface) -> dict[str, Filter]:
 
 
 def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = False) -> pl.DataFrame:
-    """config {onboarding, workflow, panel, hint, kept: names}, policy, propensity, rules[, reasons] (n).
+    """config {onboarding, workflow, panel, hint, kept: names}, policy, propensity, rules, evidence[, confidence]
+    [, reasons] (n).
 
     kept: those of the names that are there only because the person has used them.
     """
@@ -51,7 +53,8 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
     default = np.array([items[name]["default"] for name in names])
     events = visitors.rows["events"].fill_null(0).to_numpy()
     half = max(home.settings.whole("profiles.cohort_from"), 1)
-    sure = visitors.personal & (events / (events + half) >= surface.options["min_confidence"])
+    certainty = confidence(home, surface, events.astype(np.float64), half)
+    sure = visitors.personal & (certainty.confidence >= surface.options["min_confidence"])
     chosen = np.where(sure[:, None], holds, default[None, :])
     kept = used & ~chosen
     shown = chosen | used
@@ -64,6 +67,8 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
             "policy": np.where(sure, "conditions", "default").tolist(),
             "propensity": np.ones(n),
             "rules": chosen_names(np.array(list(rules.values())).T, list(rules)),
+            "evidence": events.astype(np.float64),
+            **said_of(certainty, visitors.personal),
         }
     )
     if not explain:

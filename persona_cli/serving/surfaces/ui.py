@@ -18,6 +18,7 @@ from persona_cli.profiles.context import DAY, Codes, hour_of, local_time, networ
 from persona_cli.profiles.features import Floats
 from persona_cli.profiles.stated import set_by
 from persona_cli.serving.surfaces import Surface
+from persona_cli.serving.surfaces.confidence import confidence, said_of
 from persona_cli.serving.surfaces.use import by_name, priors, uses
 from persona_cli.serving.surfaces.visitors import Flags, Visitors, chosen_names
 from persona_cli.workspace.home import Home
@@ -35,7 +36,8 @@ def needs(home: Home, surface: Surface) -> set[str]:
 
 
 def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = False) -> pl.DataFrame:
-    """config {order, collapsed, density, theme, layout, since}, policy, propensity, rules[, reasons] (n).
+    """config {order, collapsed, density, theme, layout, since}, policy, propensity, rules, evidence[, confidence]
+    [, reasons] (n).
 
     since: when the order last changed for the user; null: never.
     """
@@ -48,7 +50,8 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
     count, last = by_name(used, rows["person"], entries + panels)
     n, m = count / _MILLIONTHS, float(options["prior_uses"])  # (n, entries and panels)
     known = n.sum(axis=1)
-    sure = visitors.personal & (known / (known + m) >= options["min_confidence"])
+    certainty = confidence(home, surface, known, m)
+    sure = visitors.personal & (certainty.confidence >= options["min_confidence"])
     own = n[:, : len(entries)]
     share = np.round((own + m * prior) / (own.sum(axis=1) + m)[:, None], 9)  # (n, entries)
 
@@ -76,6 +79,8 @@ def decide(home: Home, surface: Surface, visitors: Visitors, explain: bool = Fal
             "policy": np.where(by_use, "by_use", "default").tolist(),
             "propensity": np.ones(len(visitors.users)),
             "rules": chosen_names(np.array(list(rules.values())).T, list(rules)),
+            "evidence": known,
+            **said_of(certainty, visitors.personal),
         }
     )
     return found.with_columns(reasons=_reasons(visitors, config, entries, own, by_use)) if explain else found

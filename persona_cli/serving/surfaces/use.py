@@ -23,7 +23,7 @@ from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY
 from persona_cli.profiles.features import Floats
 from persona_cli.profiles.fold import profile_rows
-from persona_cli.profiles.permitted import PERSONALIZATION, person_events
+from persona_cli.profiles.permitted import PERSONALIZATION, Purpose, person_events
 from persona_cli.profiles.read import profiles, stage_of
 from persona_cli.profiles.views import PAGES
 from persona_cli.workspace import tables
@@ -45,19 +45,29 @@ def uses(
     schema = {"user_id": pl.String, "name": pl.String, "n": pl.Int64, "last": pl.Int64}
     if not tables.exists(home, "events"):
         return pl.DataFrame(schema=schema)
-    target = pl.when(pl.col("event_type").is_in(PAGES)).then(pl.coalesce("page", "target")).otherwise("target")
-    events = person_events(home, as_of, purpose=PERSONALIZATION).filter(pl.col("event_type").is_in(list(types)))
     at = pl.col("timestamp").to_physical()
     until = round(moment.timestamp() * _UNIT)
     age = (until - at).clip(0) / DAY
     faded = (pl.lit(0.5).pow(age / half_life_days) * _UNIT).round().cast(pl.Int64)
+    events = person_events(home, as_of, purpose=PERSONALIZATION)
     counted = (
-        events.select("user_id", at.alias("at"), faded.alias("n"), target.alias("name"))
-        .filter(pl.col("name").is_in(list(names)))
+        _named(events, names, types, at.alias("at"), faded.alias("n"))
         .group_by("user_id", "name")
         .agg(pl.col("n").sum(), last=pl.col("at").max())
     )
     return counted.sort("user_id", "name").collect()
+
+
+def each_use(home: Home, names: Sequence[str], types: Sequence[str], purpose: Purpose) -> pl.DataFrame:
+    """user_id, timestamp, name of every use by persons whom the purpose covers, in no order."""
+    return _named(person_events(home, purpose=purpose), names, types, pl.col("timestamp")).collect()
+
+
+def _named(events: pl.LazyFrame, names: Sequence[str], types: Sequence[str], *more: pl.Expr) -> pl.LazyFrame:
+    """user_id, `more` and name of the events that are a use of one of the names."""
+    target = pl.when(pl.col("event_type").is_in(PAGES)).then(pl.coalesce("page", "target")).otherwise("target")
+    used = events.filter(pl.col("event_type").is_in(list(types))).select("user_id", *more, target.alias("name"))
+    return used.filter(pl.col("name").is_in(list(names)))
 
 
 def by_name(used: pl.DataFrame, people: pl.Series, names: Sequence[str]) -> tuple[Ints, Ints]:
