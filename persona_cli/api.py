@@ -202,7 +202,7 @@ class Workspace(Serving, Explaining):
         return person(self.home, user, moments[0], known_at=moments[1], purpose="analytics", layers=layers_of)
 
     def profile_diff(self, user: str, since: Moment, until: Moment = None, known_at: Moment = None) -> dict[str, Any]:
-        """What changed in one user's profile between two moments (`until` None: now); see `profiles.difference`."""
+        """What changed in one user's profile between two moments (`until` None: now); see `profiles.people`."""
         from persona_cli.profiles.people import difference
 
         return difference(self.home, user, moment_of(since), moment_of(until), moment_of(known_at))

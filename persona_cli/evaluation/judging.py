@@ -80,7 +80,7 @@ class Asked:
     exclude: pl.DataFrame
     """user_id, item_id of pairs that no list may hold."""
     queries: pl.Series | None = field(default=None, repr=False)
-    """What each searched for lately (`profiles.searches`), by known events (n_users,); None: nothing is known of it."""
+    """What each searched for lately (`profiles.history`), by known events (n_users,); None: nothing is known of it."""
 
     wishes: Wishes | None = field(default=None, repr=False)
     """What they said they want more and less of, by known events; None: nobody said anything, or nobody looked."""

@@ -35,7 +35,7 @@ class Decisions:
         return join(self.home, moment_of(since), moment_of(until), moment_of(as_of))
 
     def rates(self, since: Moment = None, until: Moment = None, as_of: Moment = None) -> pl.DataFrame:
-        """How often decisions were answered, by what made them; see `feedback.answer_rates.rates`."""
+        """How often decisions were answered, by what made them; see `feedback.outcomes.rates`."""
         from persona_cli.feedback.outcomes import rates
 
         return rates(self.join(since, until, as_of).decisions)

@@ -41,7 +41,7 @@ class Als:
     filled, so that α is the mean weight. Each event of a long history, or with a popular item, weighs less: the weights
     take the place of penalties by frequency, which the best results of ALS depend on (Rendle et al. 2022). Solved by
     `implicit`, three steps of conjugate gradients a row (Takács, Pilászy & Tikk 2011). Only item factors are kept:
-    users are folded in from their histories by the exact normal equations (`models.factors`).
+    users are folded in from their histories by the exact normal equations (`models.topk`).
 
     "auto": α = ALPHA / √density, density being the share of cells filled. λ is a share of √(Σc²/n_users) +
     √(Σc²/n_items), the largest singular value of a random matrix of as many entries of these sizes (Marchenko & Pastur

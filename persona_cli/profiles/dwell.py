@@ -52,7 +52,7 @@ class DwellFit:
     histogram: tuple[tuple[float, float, int], ...]
     """(from, to, events), seconds; bins of about equal width in logs that hold whole recorded values."""
     share_error: float | None = None
-    """Standard error of the share of reading (`mixture_error`); None: not known."""
+    """Standard error of the share of reading (`profiles.mixture`); None: not known."""
 
     def said(self) -> dict[str, Any]:
         """As JSON types, numbers with six significant digits, so that no last bit makes another fit."""

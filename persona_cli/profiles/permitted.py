@@ -4,7 +4,7 @@ Whose data a stage may read: every reader of personal data below asks here, and 
 
 A reader names its purpose, and rows of persons whom the purpose does not cover are not there for it, whatever moment it
 reads. It is the word of now that counts, also about the past, and by the links of now: whoever turned out to be one
-person is refused or permitted as one. Persons whom no purpose covers are not even folded (`standing`).
+person is refused or permitted as one. Persons whom no purpose covers are not even folded (`profiles.changes`).
 
 The permanent holdout: users who always get the non-personalised list, so that personalisation can be measured.
 """

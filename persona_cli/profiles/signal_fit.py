@@ -72,7 +72,7 @@ class SignalFit:
     targets: pl.DataFrame
     """Columns `TARGETS`, sorted by kind and target."""
     ratings: Mapping[str, float] | None = None
-    """mean, unit and weight of `profiles.ratings`; None: too few ratings."""
+    """mean, unit and weight of `profiles.signal_fit`; None: too few ratings."""
 
     def engaged(self, seconds: Floats, items: pl.Series | None = None) -> Floats:
         """How likely each of the events (n,) was spent reading, by the fit of its item where it has one."""

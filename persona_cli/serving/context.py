@@ -52,7 +52,7 @@ class Audience:
     holdout: NDArray[np.bool_]
     """Who gets the non-personalised list, whatever is known of them (n_users,)."""
     queries: pl.Series | None = field(default=None, repr=False)
-    """What each searched for lately (`profiles.searches`), nothing of the held out (n_users,); None: not asked for."""
+    """What each searched for lately (`profiles.history`), nothing of the held out (n_users,); None: not asked for."""
 
     wishes: Wishes | None = field(default=None, repr=False)
     """What they said they want more and less of; None: nobody said anything."""

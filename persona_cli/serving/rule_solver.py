@@ -4,7 +4,7 @@ Four stages fill each list, every stage one entry of all users at a time:
 
     pins      what is pinned, in its order
     needs     what a list must hold at the least, of each need the best by score; the scarcest need of a user first
-    fill      the best by score, or by the objective of a re-ranking (`serving.reranking`)
+    fill      the best by score, or by the objective of a re-ranking (`serving.rule_items`)
     draws     entries drawn from what may still stand in the list: uniformly, so that an entry's propensity is
               1 / candidates, or with chances of their own, so that it is w / Σ w over the candidates
 

@@ -1,7 +1,7 @@
 """Where attention went: seconds spent, pages scrolled, what was clicked, searched for and used.
 
 Seconds are kept as counts and sums by length, in steps of half a doubling, so that the division into reading and idle
-tabs (`profiles.attention`) follows from the fit in force and a new fit folds nothing again. Lists keep all of a user's
+tabs (`profiles.signal_fit`) follows from the fit in force and a new fit folds nothing again. Lists keep all of a user's
 targets, queries and features: a list of the most frequent alone could not be merged. Queries are personal data.
 """
 
