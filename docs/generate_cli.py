@@ -28,7 +28,10 @@ Written by `make docs` from `persona COMMAND --help`; do not edit it here.
 
 
 def commands(group: Any, ctx: Any) -> Iterator[tuple[str, Any, Any]]:
-    """(panel, command, its context) of every visible command, those of groups included, in the order of the help."""
+    """(panel, command, its context) of every visible command, those of groups included, in the order of the help.
+
+    A group that does something by itself, of which its help has examples, comes before its commands.
+    """
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         if command is None or command.hidden:
@@ -36,6 +39,8 @@ def commands(group: Any, ctx: Any) -> Iterator[tuple[str, Any, Any]]:
         inner = command.context_class(command, info_name=name, parent=ctx)
         panel = getattr(command, "rich_help_panel", None)
         if hasattr(command, "commands"):
+            if command.invoke_without_command and "Examples:" in (command.help or ""):
+                yield panel, command, inner
             yield from ((panel, found, its) for _, found, its in commands(command, inner))
         else:
             yield panel, command, inner

@@ -26,6 +26,8 @@ PAGES = (
 def every_command(group: Any, path: str = "persona") -> Iterator[tuple[str, Any]]:
     for name, found in group.commands.items():
         if hasattr(found, "commands"):
+            if found.invoke_without_command and "Examples:" in (found.help or ""):
+                yield f"{path} {name}", found
             yield from every_command(found, f"{path} {name}")
         elif not found.hidden:
             yield f"{path} {name}", found
@@ -61,7 +63,7 @@ def parse(line: str) -> None:
         group, words = group.commands[words[0]], words[1:]
         context = group.context_class(group, info_name=group.name, parent=context)
     assert not (hasattr(group, "commands") and words and not words[0].startswith("-")), f"no such command: {line}"
-    if not hasattr(group, "commands"):
+    if not hasattr(group, "commands") or (group.invoke_without_command and words):
         group.make_context(group.name, words)
 
 
