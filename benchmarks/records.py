@@ -22,11 +22,10 @@ import polars as pl
 from persona_cli.events.ingest import ingest
 from persona_cli.models import gram_store
 from persona_cli.models.interactions import interactions
-from persona_cli.privacy.data_map import found
 from persona_cli.privacy.records import risks
-from persona_cli.privacy.records.props import keys
-from persona_cli.privacy.records.security import connecting, measures
-from persona_cli.privacy.records.writing import record
+from persona_cli.privacy.records.documents import record
+from persona_cli.privacy.records.facts import found
+from persona_cli.privacy.records.risks import connecting, keys, measures
 from persona_cli.profiles.history import history
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace.home import Home, create

@@ -30,10 +30,10 @@ from persona_cli.models import registry
 from persona_cli.models.base import reads_order, reads_queries
 from persona_cli.privacy import access_page, holdings, recipients
 from persona_cli.privacy.access_page import MODELS, RIGHTS
+from persona_cli.privacy.data_terms import BASES, USES
 from persona_cli.privacy.holdings import Strangers, plain
 from persona_cli.privacy.places import Needles, held
 from persona_cli.privacy.recipients import by_recipient
-from persona_cli.privacy.records.uses import BASES, USES
 from persona_cli.privacy.requests import Request, begin_request, close_request, requests_of
 from persona_cli.privacy.retention import KEPT, schedule
 from persona_cli.profiles.identity import persons, raw_key

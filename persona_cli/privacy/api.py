@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from persona_cli.privacy.erasure import Forgotten
     from persona_cli.privacy.own_data import Corrected, Own
     from persona_cli.privacy.recipients import Key
-    from persona_cli.privacy.records.writing import Recorded
+    from persona_cli.privacy.records.documents import Recorded
     from persona_cli.privacy.requests import Request
     from persona_cli.privacy.searching import Residue
     from persona_cli.privacy.settling import Expired
@@ -197,7 +197,7 @@ class Privacy:
         """Write the records of privacy to a folder (None: privacy/records), or with `check` compare them only; see
         `privacy.records.writing`.
         """
-        from persona_cli.privacy.records.writing import record
+        from persona_cli.privacy.records.documents import record
 
         with runs.recording(self.home, words or ["privacy", "records"]) as run:
             done = record(self.home, None if out is None else Path(out), check=check)

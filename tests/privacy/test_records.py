@@ -25,12 +25,12 @@ import persona_cli
 from persona_cli import Workspace
 from persona_cli.cli.main import run, whole
 from persona_cli.consent.receipts import PURPOSES
+from persona_cli.privacy.data_terms import NOT_RUN, USES
 from persona_cli.privacy.pseudonymize import unicity_of
 from persona_cli.privacy.records.documents import NAMES, documents
 from persona_cli.privacy.records.facts import TO_FILL
 from persona_cli.privacy.records.markdown import code, table, text
-from persona_cli.privacy.records.security import connecting, measures
-from persona_cli.privacy.records.uses import NOT_RUN, USES
+from persona_cli.privacy.records.risks import connecting, measures
 from persona_cli.privacy.retention import schedule
 from persona_cli.reports.words import visible
 from persona_cli.workspace.declarations import BY_KEY

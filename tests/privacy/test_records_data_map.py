@@ -19,10 +19,10 @@ import persona_cli
 from persona_cli.cli.main import run
 from persona_cli.consent.receipts import PURPOSES
 from persona_cli.events.schema import FIELDS, QUARANTINE, kept_schema, stored_schema
-from persona_cli.privacy.data_map import NEVER_STORED, QUASI, STORES, found, setting_of, store_of, unnamed
 from persona_cli.privacy.data_tables import EVENTS, TABLES
 from persona_cli.privacy.data_terms import CATEGORIES
 from persona_cli.privacy.recipients import Disclosure
+from persona_cli.privacy.records.facts import NEVER_STORED, QUASI, STORES, found, setting_of, store_of, unnamed
 from persona_cli.privacy.requests import Request
 from persona_cli.profiles import fold
 from persona_cli.workspace.declarations import BY_KEY

@@ -6,10 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from persona_cli.privacy.data_terms import CATEGORIES
-from persona_cli.privacy.records.dpia_page import dpia
 from persona_cli.privacy.records.facts import UNDECIDED
-from persona_cli.privacy.records.markdown import Written, bullets, code, heading, paragraph, share, table, text
-from persona_cli.privacy.records.notice_page import notice
+from persona_cli.privacy.records.markdown import (
+    Written,
+    bullets,
+    code,
+    dpia,
+    heading,
+    notice,
+    paragraph,
+    share,
+    table,
+    text,
+)
 from persona_cli.reports import words
 
 Doc = Mapping[str, Any]
