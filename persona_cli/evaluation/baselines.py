@@ -63,11 +63,12 @@ def recent_popular(
 ) -> pl.DataFrame:
     """Counts of the last days alone, unfaded; what those say nothing of follows as in the popular list."""
     since = exam.as_of - timedelta(days=settings.number("evaluate.recent_days"))
-    recent = popularity(exam.train.filter(pl.col("timestamp") >= since))
+    events = exam.train.filter(pl.col("timestamp") >= since)
+    recent = popularity(events)
     if not recent.height:
         return rank(popular, asked, depth, settings, never=never)
     # Counts are all that a popular list reads; neither matrix nor Gram is looked at.
-    counts = Training(learned, None, recent, exam.as_of)  # type: ignore[arg-type]
+    counts = Training(learned, None, recent, exam.as_of, events=events)  # type: ignore[arg-type]
     model = Popular(half_life_days=0.0, context_weight=popular.context_weight).fit(counts)
     return rank(model, asked, depth, settings, fill=popular, never=never)
 

@@ -158,7 +158,7 @@ def _relative_to(
         notes.append(f"coverage is of the {len(items):,} items that a list or a right answer names")
         return Background(items, None, 0)
     learned = interactions_of(exam.train, settings)
-    counts = Training(learned, None, popularity(exam.train), exam.as_of)  # type: ignore[arg-type]
+    counts = Training(learned, None, popularity(exam.train), exam.as_of, events=exam.train)  # type: ignore[arg-type]
     popular = Popular.from_settings(settings).fit(counts)
     roster, never = asked(exam, learned), unavailable(home, exam.as_of)
     expected = rank(popular, roster, depth, settings, never=never)

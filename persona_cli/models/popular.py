@@ -12,6 +12,7 @@ import polars as pl
 from scipy import sparse
 
 from persona_cli.models.base import Floats, Histories, Training
+from persona_cli.models.preparing import counted
 from persona_cli.models.stored import (
     load_array,
     load_items,
@@ -21,9 +22,13 @@ from persona_cli.models.stored import (
     save_items,
     save_sparse,
 )
+from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.workspace.settings import Settings
 
 CELL = ("device", "country")
+_KINDS: tuple[tuple[str, ...], ...] = (("device",), ("country",), CELL)
+_FADED = 3
+"""Half-lives after which an event, that still counts for a list, makes nobody one of the people of a cell."""
 
 
 class Popular:
@@ -34,6 +39,10 @@ class Popular:
     m is the (decayed) number of events in the cell; a share is an item's part of them. Counts are integers by (item,
     day, cell) and fade when the model is fitted: an event of `half_life_days` before counts half. A cell is a pair
     (device, country); a user of whom only one is known gets the cell of that one, and of neither the overall list.
+
+    A cell whose events are of fewer than 20 people (`profiles.SMALLEST_CELL`) has no list, and its users get that of their
+    country, their device or all; who did nothing there for three half-lives is not counted, since the list no longer
+    tells what they did. People are counted in `Training.events`; without these there are no cells.
     """
 
     name: ClassVar[str] = "popular"
@@ -43,7 +52,7 @@ class Popular:
     overall_: Floats
     """Shares of all events (n_items,)."""
     cells_: pl.DataFrame
-    """device, country (either null: any): one row a cell, sorted (n_cells)."""
+    """device, country (either null: any): one row a cell of enough people, sorted (n_cells)."""
     shares_: sparse.csr_array
     """Shares w·s in each cell, already weighted by w (n_cells, n_items)."""
     weights_: Floats
@@ -76,9 +85,11 @@ class Popular:
                 _summed(counts.filter(pl.all_horizontal(pl.col(kept).is_not_null())), [*kept, "column"])
                 .with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in CELL if name not in kept)
                 .select(*CELL, "column", "n")
-                for kept in (["device"], ["country"], ["device", "country"])
+                for kept in (list(kind) for kind in _KINDS)
             ]
-        ).sort(*CELL, "column", nulls_last=False)
+        )
+        enough = self._people(training).filter(pl.col("people") >= SMALLEST_CELL)
+        by_cell = by_cell.join(enough, on=CELL, how="semi", nulls_equal=True).sort(*CELL, "column", nulls_last=False)
         rows = by_cell.select(pl.struct(CELL).rle_id()).to_series().to_numpy().astype(np.int64)
         self.cells_ = by_cell.select(CELL).unique(maintain_order=True)
         sums = np.bincount(rows, weights=by_cell["n"].to_numpy(), minlength=len(self.cells_))  # (n_cells,)
@@ -122,11 +133,35 @@ class Popular:
 
     def _faded(self, training: Training) -> pl.DataFrame:
         """Counts with the decayed n as a float: the day on which `as_of` falls counts in full."""
-        # as_of is exclusive: at midnight the day before is the last one that can hold an event.
-        last = (training.as_of - timedelta(microseconds=1)).date()
-        ages = (pl.lit(last) - pl.col("day")).dt.total_days().clip(0)
+        ages = _age(pl.col("day"), training)
         fading = pl.lit(0.5).pow(ages / self.half_life_days) if self.half_life_days else pl.lit(1.0)
         return training.popularity.with_columns(n=pl.col("n") * fading)
+
+    def _people(self, training: Training) -> pl.DataFrame:
+        """device, country (either null: any), people: how many have a counted event in the cell; in no order."""
+        if training.events is None:
+            return pl.DataFrame(schema={**dict.fromkeys(CELL, pl.String), "people": pl.UInt32})
+        there = pl.any_horizontal(pl.col(CELL).is_not_null())
+        events = counted(training.events).filter(there)
+        if self.half_life_days:
+            events = events.filter(_age(pl.col("timestamp").dt.date(), training) <= _FADED * self.half_life_days)
+        pairs = events.select("user_id", *(pl.col(name).cast(pl.String) for name in CELL)).unique()
+        people = [
+            pairs.filter(pl.all_horizontal(pl.col(kind).is_not_null()))
+            .group_by(kind)
+            .agg(people=pl.col("user_id").n_unique())
+            .with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in CELL if name not in kind)
+            .select(*CELL, "people")
+            for kind in _KINDS
+        ]
+        return pl.concat(people).collect()
+
+
+def _age(day: pl.Expr, training: Training) -> pl.Expr:
+    """Days before the day on which `as_of` falls, 0 for later ones."""
+    # as_of is exclusive: at midnight the day before is the last one that can hold an event.
+    last = (training.as_of - timedelta(microseconds=1)).date()
+    return (pl.lit(last) - day).dt.total_days().clip(0)
 
 
 def _summed(counts: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
@@ -147,5 +182,5 @@ def _cells_of(context: pl.DataFrame, cells: pl.DataFrame) -> np.ndarray[Any, np.
         found = found.join(
             alone.select(name, pl.col("cell").alias(f"by_{name}")), on=name, how="left", maintain_order="left"
         )
-    # A pair never seen together falls to its country, then to its device: tastes differ more between countries.
+    # A pair that too few people have falls to its country, then to its device: tastes differ more between countries.
     return found.select(pl.coalesce("cell", "by_country", "by_device").fill_null(-1)).to_series().to_numpy()

@@ -62,13 +62,18 @@ def popularity(events: pl.DataFrame) -> pl.DataFrame:
 
     Only events of strength > 0 count: an item that is shown to everybody, or rejected by many, is not popular by that.
     """
-    wanted = events.lazy().filter(pl.col("item_id").is_not_null() & (pl.col("strength") > 0) & ~pl.col("never"))
     keys = [name for name in POPULARITY if name != "n"]
     return (
-        wanted.with_columns(day=pl.col("timestamp").dt.date())
+        counted(events)
+        .with_columns(day=pl.col("timestamp").dt.date())
         .group_by(keys)
         .agg(pl.len().cast(pl.Int64).alias("n"))
         .sort(keys, nulls_last=False)
         .collect()
         .select([pl.col(name).cast(dtype) for name, dtype in POPULARITY.items()])
     )
+
+
+def counted(events: pl.DataFrame) -> pl.LazyFrame:
+    """The events that make an item popular."""
+    return events.lazy().filter(pl.col("item_id").is_not_null() & (pl.col("strength") > 0) & ~pl.col("never"))

@@ -76,8 +76,10 @@ def timed(entries: list[Entry], ages: list[int]) -> pl.DataFrame:
             "timestamp": [AS_OF - timedelta(days=age, hours=1) for age in ages],
             "strength": [entry[3] for entry in entries],
             "never": [False] * len(entries),
+            "device": [None] * len(entries),
+            "country": [None] * len(entries),
         },
-        schema_overrides={"timestamp": pl.Datetime("us", "UTC")},
+        schema_overrides={"timestamp": pl.Datetime("us", "UTC"), "device": pl.String, "country": pl.String},
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -11,14 +12,41 @@ from scipy import sparse
 from persona_cli.models.base import Histories, Training
 from persona_cli.models.gram import empty
 from persona_cli.models.popular import Popular
+from persona_cli.models.preparing import popularity
 
 DAY = date(2026, 3, 1)
 
 
-def counts(*rows: tuple[str, date, str | None, str | None, int], as_of: datetime | None = None) -> Training:
-    schema = {"item_id": pl.String, "day": pl.Date, "device": pl.String, "country": pl.String, "n": pl.Int64}
-    frame = pl.DataFrame(list(rows), schema=schema, orient="row")
-    return Training(matrix([]), empty(), frame, as_of or datetime(2026, 3, 2, tzinfo=UTC))
+Row = tuple[str, date, str | None, str | None, int]
+
+
+def counts(*rows: Row, as_of: datetime | None = None, people: int = 20) -> Training:
+    """n events of each of so many people, who are others in every row."""
+    return trained(
+        *(
+            (f"u{number}-{who}", *row[:4])
+            for number, row in enumerate(rows)
+            for who in range(people)
+            for _ in range(row[4])
+        ),
+        as_of=as_of,
+    )
+
+
+def trained(
+    *rows: tuple[str, str, date, str | None, str | None], as_of: datetime | None = None, **given: pl.Expr
+) -> Training:
+    """Events, one a row: user, item, day, device, country."""
+    schema = {
+        "user_id": pl.String, "item_id": pl.String, "timestamp": pl.Datetime("us", "UTC"), "device": pl.String,
+        "country": pl.String,
+    }  # fmt: skip
+    at = [(*row[:2], datetime(row[2].year, row[2].month, row[2].day, 12, tzinfo=UTC), *row[3:]) for row in rows]
+    events = pl.DataFrame(at, schema=schema, orient="row").with_columns(
+        **{"strength": pl.lit(1000), "never": pl.lit(False), **given}
+    )
+    moment = as_of or datetime(2026, 3, 2, tzinfo=UTC)
+    return Training(matrix([]), empty(), popularity(events), moment, events=events)
 
 
 def users(*contexts: tuple[str | None, str | None]) -> Histories:
@@ -49,7 +77,7 @@ def test_during_a_day_that_day_counts_in_full() -> None:
 
 def test_a_context_weighs_by_its_events() -> None:
     # 100 of 200 events on mobile, all of them of a: w = 100 / (100 + 300) = 1/4; overall a 3/4, b 1/4.
-    training = counts(("a", DAY, "mobile", None, 100), ("a", DAY, "tv", None, 50), ("b", DAY, "tv", None, 50))
+    training = counts(("a", DAY, "mobile", None, 4), ("a", DAY, "tv", None, 2), ("b", DAY, "tv", None, 2), people=25)
     model = Popular(0, context_weight=300).fit(training)
     assert np.allclose(model.scores(users(("mobile", None))), [[0.25 + 0.75 * 0.75, 0.75 * 0.25]])
     assert np.allclose(Popular(0, context_weight=0).fit(training).scores(users(("mobile", None))), [[1, 0]])
@@ -84,6 +112,59 @@ def test_contexts_survive_saving(tmp_path: Path) -> None:
     model.save(tmp_path)
     who = users(("mobile", "DE"), ("tv", None), (None, None))
     assert np.array_equal(Popular.load(tmp_path, model.settings()).scores(who), model.scores(who))
+
+
+def test_what_fewer_than_twenty_people_did_is_in_no_list_of_a_context() -> None:
+    def seen_by(n: int, *more: tuple[str, str, date, str | None, str | None]) -> Popular:
+        of_de = [(f"u{who}", "a", DAY, "mobile", "DE") for who in range(n)]
+        others = [(f"v{who}", "b", DAY, "mobile", "FR") for who in range(30)]
+        return Popular(0, context_weight=0).fit(trained(*of_de, *others, *more))
+
+    twenty = seen_by(20)
+    cells = {("mobile", "DE"), ("mobile", "FR"), ("mobile", None), (None, "DE"), (None, "FR")}
+    assert set(twenty.cells_.rows()) == cells
+    assert np.allclose(twenty.scores(users(("mobile", "DE"), (None, "DE"))), [[1, 0], [1, 0]])
+    # One fewer, and what they did is told of the device alone, where 49 are counted; a second event makes no person.
+    for model in (seen_by(19), seen_by(19, ("u0", "a", DAY, "mobile", "DE"), ("u0", "b", DAY, "mobile", "DE"))):
+        assert set(model.cells_.rows()) == cells - {("mobile", "DE"), (None, "DE")}
+        scores = model.scores(users(("mobile", "DE"), (None, "DE"), ("tv", "DE")))
+        assert np.allclose(scores[0], model.scores(users(("mobile", None)))[0])
+        assert np.allclose(scores[1:], model.overall_), "their country is none of the lists either"
+
+
+def test_people_of_a_cell_are_those_whose_events_count() -> None:
+    rows = [(f"u{who}", "a", DAY, "tv", None) for who in range(25)]
+    first = pl.col("user_id").is_in([f"u{who}" for who in range(6)])
+    for more in ({"strength": pl.when(first).then(-5).otherwise(1000)}, {"never": first}):
+        assert not Popular(0).fit(trained(*rows, **more)).cells_.height
+    assert Popular(0).fit(trained(*rows)).cells_.rows() == [("tv", None)]
+
+
+def test_who_did_nothing_for_long_is_not_hidden_among() -> None:
+    old = [(f"u{who}", "a", date(2025, 12, 1), "tv", None) for who in range(40)]
+    recent = [(f"v{who}", "b", DAY, "tv", None) for who in range(5)]
+    assert Popular(30).fit(trained(*old, *recent)).cells_.rows() == [("tv", None)], "three half-lives: 90 days"
+    assert not Popular(29).fit(trained(*old, *recent)).cells_.height
+    assert Popular(0).fit(trained(*old, *recent)).cells_.rows() == [("tv", None)]
+
+
+def test_a_person_less_is_as_if_never_seen_and_the_order_of_events_does_not_matter() -> None:
+    rows = [(f"u{who}", "ab"[who % 2], DAY, "tv", "DE") for who in range(20)]
+    rows += [(f"v{who}", "a", DAY, "tv", "FR") for who in range(20)]
+    gone, mixed = trained(*rows[1:]), trained(*rows[1:][::-1])
+    model = Popular().fit(gone)
+    assert set(model.cells_.rows()) == {("tv", "FR"), ("tv", None), (None, "FR")}
+    whole = trained(*rows)
+    assert whole.events is not None
+    again = Popular().fit(trained(*rows)).fit(replace(gone, events=whole.events.filter(pl.col("user_id") != "u0")))
+    for other in (Popular().fit(mixed), again):
+        assert other.cells_.equals(model.cells_) and np.array_equal(other.overall_, model.overall_)
+        assert (other.shares_ != model.shares_).nnz == 0
+
+
+def test_without_single_events_there_are_no_contexts() -> None:
+    bare = replace(counts(("a", DAY, "tv", "DE", 3)), events=None)
+    assert not Popular().fit(bare).cells_.height
 
 
 def test_nothing_to_count(tmp_path: Path) -> None:
