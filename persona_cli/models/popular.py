@@ -40,9 +40,9 @@ class Popular:
     day, cell) and fade when the model is fitted: an event of `half_life_days` before counts half. A cell is a pair
     (device, country); a user of whom only one is known gets the cell of that one, and of neither the overall list.
 
-    A cell whose events are of fewer than 20 people (`profiles.SMALLEST_CELL`) has no list, and its users get that of their
-    country, their device or all; who did nothing there for three half-lives is not counted, since the list no longer
-    tells what they did. People are counted in `Training.events`; without these there are no cells.
+    A cell whose events are of fewer than 20 people (`profiles.SMALLEST_CELL`) has no list, and its users get that of
+    their country, their device or all; who did nothing there for three half-lives is not counted, since the list no
+    longer tells what they did. People are counted in `Training.events`; without these there are no cells.
     """
 
     name: ClassVar[str] = "popular"
