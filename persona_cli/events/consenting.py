@@ -25,9 +25,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from persona_cli.consent.gate import CLEARED, GIVEN, OBJECTED, WITHDRAWN, Gate
+from persona_cli.consent.gate import CLEARED, GIVEN, MAYBE_SIGNAL, OBJECTED, WITHDRAWN, Gate, opts_out, said
 from persona_cli.consent.receipts import CONSENT, COVERING, PURPOSES, STATES, append_words, proof_of
-from persona_cli.consent.signals import MAYBE_SIGNAL, opts_out, said
 from persona_cli.consent.subjects import Suppressed, halves, subjects
 from persona_cli.events.reading import Batch
 from persona_cli.events.schema import Kind

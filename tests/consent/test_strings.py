@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_cli.consent.signals import decode, opts_out, said
+from persona_cli.consent.gate import decode, opts_out, said
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 PUBLISHED = {
