@@ -17,7 +17,7 @@ from persona_cli.serving.api import Explaining
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import locks, runs
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.moments import moment_of
+from persona_cli.workspace.setting import moment_of
 
 if TYPE_CHECKING:
     import polars as pl

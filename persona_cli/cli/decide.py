@@ -87,8 +87,8 @@ def decide(
     from persona_cli.feedback.deciding import decide as made
     from persona_cli.serving.writing import write_json, write_lines
     from persona_cli.workspace.artifacts import file_digest
-    from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import parse_moment
 
     if users is not None and user:
         raise UsageError("--users names a file and --user single users; give one of them")

@@ -67,7 +67,7 @@ def show(
 
     from persona_cli.feedback.decisions import read
     from persona_cli.profiles.identity import persons
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     home = locate_home()
     _needed(home)
@@ -121,8 +121,8 @@ def join(
     from persona_cli.feedback.outcomes import join as joined
     from persona_cli.feedback.outcomes import rates
     from persona_cli.profiles import SMALLEST_CELL
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     home, chosen = locate_home(), chosen_format(format, as_json)
     _needed(home)
@@ -163,7 +163,7 @@ def bubble(
 
     from persona_cli.feedback.bubble import bubble as told
     from persona_cli.profiles import SMALLEST_CELL
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     home, chosen = locate_home(), chosen_format(format, as_json)
     _needed(home)

@@ -254,8 +254,8 @@ def _only(why: str, others: Mapping[str, object]) -> None:
 def _choice(cuts: int, as_of: str | None, format: Format, out: Path | None) -> None:
     from persona_cli.feedback.holding import held, page
     from persona_cli.reports.parts import Part
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     if format not in ("table", "json"):
         raise UsageError(f"--choice has no --format {format}; there are table and json")

@@ -58,8 +58,8 @@ def explain(
     persona explain u42 i7 --top 10 --json
     """
     from persona_cli.serving.counterfactual import explain as find
-    from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import parse_moment
 
     home = locate_home()
     moment = None if as_of is None else parse_moment(as_of)

@@ -201,8 +201,8 @@ def experiment(
     from datetime import UTC, datetime
 
     from persona_cli.experiments import measured, results
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     home, chosen = locate_home(), chosen_format(format, as_json)
     until = moment_of(as_of) or datetime.now(UTC)
@@ -256,8 +256,8 @@ def interleave(
     from persona_cli.experiments import results
     from persona_cli.experiments.running import load
     from persona_cli.reports.parts import Part
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     home, chosen = locate_home(), chosen_format(format, as_json)
     until = moment_of(as_of) or datetime.now(UTC)

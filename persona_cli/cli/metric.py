@@ -83,7 +83,7 @@ def metric_check(
     """
     from persona_cli.experiments import metrics
     from persona_cli.profiles import SMALLEST_CELL
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     home = locate_home()
     chosen = chosen_format(format, as_json)

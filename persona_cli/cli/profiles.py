@@ -75,7 +75,7 @@ def show(
     from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.serving.layer_weights import layers_of
     from persona_cli.workspace import runs
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     home = locate_home()
     with runs.recording(home, invocation.words, ids=[user]):
@@ -112,7 +112,7 @@ def profile_list(
 
     from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.profiles.read import preferred_categories, profiles
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     home = locate_home()
     past = as_of is not None or known_at is not None
@@ -179,7 +179,7 @@ def export(
     from persona_cli.profiles.permitted import ANALYTICS
     from persona_cli.workspace import runs
     from persona_cli.workspace.artifacts import file_digest, replace_file
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     recipient = None if recipient is None else named(recipient)
     home = locate_home()
@@ -215,7 +215,7 @@ def diff(
     """
     from persona_cli.profiles.people import difference
     from persona_cli.workspace import runs
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     home = locate_home()
     with runs.recording(home, invocation.words, ids=[user]):

@@ -51,8 +51,8 @@ def train_chances(
 ) -> None:
     """`other`: --set and --time-limit, which do not apply."""
     from persona_cli.feedback.propensity import horizon_of, train_propensity
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     if event is None:
         raise UsageError(
@@ -76,8 +76,8 @@ def score_chances(file: str | None, model: str | None, as_of: str | None) -> pl.
     """user_id and score: chances of the users in `file`, in their order, else of everyone."""
     from persona_cli.events.lists import read_ids
     from persona_cli.feedback.propensity import score_propensity
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     home = locate_home()
     with recording(home, invocation.words) as run:

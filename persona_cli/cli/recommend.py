@@ -123,8 +123,8 @@ def recommend(
     from persona_cli.privacy.recipients import named
     from persona_cli.privacy.recipients import register as note
     from persona_cli.workspace.artifacts import file_digest
-    from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import parse_moment
 
     chosen = chosen_format(format, as_json, "jsonl")
     if users is not None and user:
@@ -287,8 +287,8 @@ def score(
         raise UsageError("the pairs to score are missing", "persona score pairs.csv")
     from persona_cli.events.lists import read_ids
     from persona_cli.serving.similar import score as find
-    from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import parse_moment
 
     home = locate_home()
     moment = None if as_of is None else parse_moment(as_of)

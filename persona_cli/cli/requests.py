@@ -97,8 +97,8 @@ def add(
     """
     from persona_cli.privacy.api import personal
     from persona_cli.privacy.requests import find_request, open_request
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     home = locate_home()
     with recording(home, invocation.words, personal(invocation.words[1:])):

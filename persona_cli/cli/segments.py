@@ -136,7 +136,7 @@ def _people(home: Home, as_of: str | None) -> pl.DataFrame:
     from persona_cli.cli.profiles import warn_if_behind
     from persona_cli.profiles.people import described
     from persona_cli.profiles.permitted import ANALYTICS
-    from persona_cli.workspace.moments import moment_of
+    from persona_cli.workspace.setting import moment_of
 
     if as_of is None:
         warn_if_behind(home)

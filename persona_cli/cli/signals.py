@@ -150,7 +150,7 @@ def navigation(
     from persona_cli.profiles.views import navigation as over_all
     from persona_cli.profiles.views import navigation_of
     from persona_cli.workspace import runs
-    from persona_cli.workspace.moments import parse_moment
+    from persona_cli.workspace.setting import parse_moment
 
     home, moment = locate_home(), parse_moment(as_of) if as_of else None
     with runs.recording(home, invocation.words, ids=[user] if user else []):

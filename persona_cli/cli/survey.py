@@ -38,8 +38,8 @@ def survey(
     """
     from persona_cli.profiles.survey import survey as find
     from persona_cli.profiles.survey import unknown_names
-    from persona_cli.workspace.moments import parse_moment
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import parse_moment
 
     home = locate_home()
     with recording(home, invocation.words) as run:

@@ -125,8 +125,8 @@ def _answered(
     from persona_cli.experiments.what_if import Asked, page
     from persona_cli.feedback.decisions import LISTS, NAME
     from persona_cli.workspace import tables
-    from persona_cli.workspace.moments import moment_of
     from persona_cli.workspace.runs import recording
+    from persona_cli.workspace.setting import moment_of
 
     if format not in ("table", "json"):
         raise UsageError(f"what logged decisions say has no --format {format}; there are table and json")

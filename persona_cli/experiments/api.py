@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from persona_cli.experiments import any_there
 from persona_cli.workspace import runs
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.moments import moment_of
+from persona_cli.workspace.setting import moment_of
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.moments import moment_of
+from persona_cli.workspace.setting import moment_of
 
 if TYPE_CHECKING:
     import polars as pl

@@ -35,7 +35,7 @@ from persona_cli.profiles.history import KEY, fold_history
 from persona_cli.profiles.preferences import lifted_in
 from persona_cli.profiles.signal_fit import RATED
 from persona_cli.profiles.signals import THOUSANDTHS
-from persona_cli.workspace.expressions import parse_condition
+from persona_cli.workspace.setting import parse_condition
 from persona_cli.workspace.settings import Settings
 
 LEVEL = 0.95

@@ -14,7 +14,7 @@ from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation.exams import Exam
 from persona_cli.feedback.choosing import past
 from persona_cli.profiles.signals import THOUSANDTHS
-from persona_cli.workspace.expressions import Condition, parse_condition
+from persona_cli.workspace.setting import Condition, parse_condition
 from persona_cli.workspace.settings import Settings
 
 

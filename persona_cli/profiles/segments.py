@@ -22,7 +22,7 @@ from persona_cli.profiles import fold as folding
 from persona_cli.profiles.features import NAMES, PREFERRED
 from persona_cli.workspace.filters import Filter, FilterError, Value, column_of, parse, parse_value
 from persona_cli.workspace.home import SETTINGS_FILE, Home
-from persona_cli.workspace.tokens import tokens
+from persona_cli.workspace.terms import tokens
 
 _HINT = "persona segment list --columns"
 

@@ -21,7 +21,7 @@ from persona_cli.profiles import signal_fit
 from persona_cli.profiles.coding import Coded, Ints
 from persona_cli.profiles.folds.explicit import RATING, thousandths
 from persona_cli.profiles.signal_fit import SETTING, SignalFit, centring
-from persona_cli.workspace.expressions import Condition, parse_condition
+from persona_cli.workspace.setting import Condition, parse_condition
 from persona_cli.workspace.settings import Settings
 
 Flags = NDArray[np.bool_]

@@ -16,8 +16,8 @@ import polars as pl
 from persona_cli.events.catalogue import current
 from persona_cli.profiles.permitted import Purpose, person_events
 from persona_cli.workspace import tables
-from persona_cli.workspace.expressions import Condition
 from persona_cli.workspace.home import Home
+from persona_cli.workspace.setting import Condition
 
 TYPES = 15
 """Event types that are counted apart: those of the most users."""

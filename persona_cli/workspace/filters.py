@@ -22,13 +22,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from persona_cli.errors import UsageError, nearest
-from persona_cli.workspace.moments import parse_moment
+from persona_cli.workspace.setting import parse_moment
 from persona_cli.workspace.terms import (
     Among,
     Calculation,
     Column,
     Comparison,
     Constant,
+    FilterError,
     IsNull,
     Joined,
     Kind,
@@ -36,9 +37,12 @@ from persona_cli.workspace.terms import (
     Not,
     Row,
     Term,
+    Token,
     column_of,
+    shortened,
+    tokens,
+    unquoted,
 )
-from persona_cli.workspace.tokens import FilterError, Token, shortened, tokens, unquoted
 
 if TYPE_CHECKING:
     import polars as pl

@@ -246,7 +246,7 @@ def test_what_is_kept_is_whole_and_says_the_same(ingest: Callable[..., Home]) ->
 
 
 def test_as_of_hides_what_came_later(ingest: Callable[..., Home]) -> None:
-    from persona_cli.workspace.moments import parse_moment
+    from persona_cli.workspace.setting import parse_moment
 
     moment = parse_moment("2026-01-06")
     one = evaluate(ingest(world()), "r", models=["knn"], ks=[K], as_of=moment)

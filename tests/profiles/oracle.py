@@ -12,7 +12,7 @@ from stored import Event
 
 from persona_cli.events.countries import country_code, country_zone
 from persona_cli.profiles.context import DAYPARTS, network_class, referrer_class
-from persona_cli.workspace.expressions import parse_condition
+from persona_cli.workspace.setting import parse_condition
 
 LATEST = ("account_id", "device", "browser", "os", "country", "network", "locale", "tz", "consent")
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from persona_cli.workspace.expressions import Condition, parse_condition
+from persona_cli.workspace.setting import Condition, parse_condition
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from persona_cli.errors import UsageError
-from persona_cli.workspace.moments import moment_of, parse_moment
+from persona_cli.workspace.setting import moment_of, parse_moment
 
 
 @pytest.mark.parametrize(
