@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from persona_cli.profiles.coding import Ints
 
+PAGES = ("page_view", "screen_view")
+"""Event types whose target is the page."""
 _TIES = ("event_type", "item_id", "target", "page", "query", "value")
 _SECOND = 1_000_000
 

@@ -29,7 +29,7 @@ from persona_cli.events.schema import KEY, Kind
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.people import people
 from persona_cli.profiles.permitted import ANALYTICS, allowed, person_events, refusal
-from persona_cli.profiles.sessions import moves, with_sessions
+from persona_cli.profiles.sessions import PAGES, moves, with_sessions
 from persona_cli.workspace import query, tables
 from persona_cli.workspace.home import Home
 
@@ -94,8 +94,6 @@ def _navigation(home: Home) -> pa.Table | None:
 
 
 By = Literal["place", "item", "type"]
-PAGES = ("page_view", "screen_view")
-"""Event types whose target is the page."""
 MEASURED = ("dwell", "heartbeat", "scroll", "impression")
 """Event types that say something about where somebody is, and are no step."""
 _COLUMNS = ("timestamp", "session_id", "event_type", "item_id", "target", "page")

@@ -25,7 +25,7 @@ from persona_cli.profiles.features import Floats
 from persona_cli.profiles.fold import profile_rows
 from persona_cli.profiles.permitted import PERSONALIZATION, Purpose, person_events
 from persona_cli.profiles.read import profiles, stage_of
-from persona_cli.profiles.views import PAGES
+from persona_cli.profiles.sessions import PAGES
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
 
