@@ -10,7 +10,7 @@ names but those of the declared columns. Grammar, the weakest binding first:
     or · and · not · = == != <> < <= > >= , [not] in (...), [not] between a and b, [not] like 'a%', is [not] null ·
     + - · * / · a sign · 'text' ('' is a quote), number, true, false, column, "column", ( ... )
 
-A text that is compared with a column of times is a date or time (`workspace.moments`). The logic is SQL's, with one
+A text that is compared with a column of times is a date or time (`workspace.setting`). The logic is SQL's, with one
 trap taken out: null stands only in `is null`, because `plan = null` is never true.
 """
 
