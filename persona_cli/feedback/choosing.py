@@ -52,8 +52,8 @@ from persona_cli.workspace.settings import Settings
 
 EVIDENCE = (0.3, 1.0, 3.0, 10.0, 30.0)
 """What is tried for model.layered.evidence = "auto"."""
-WITH_COHORT = (5.0, 15.0, 40.0)
-"""The same beside a cohort part, where evidence is squared."""
+WITH_COHORT = (3.0, 9.0, 27.0)
+"""The same beside a cohort part, where evidence is raised to a power."""
 FEW_EVENTS = (1, 10)
 """Users of whom so many events are known are those that a cohort part is for."""
 BEARABLE = 0.01

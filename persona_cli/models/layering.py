@@ -1,14 +1,19 @@
 """How far a list stands on the user, on users of like taste and on the context: by evidence and by divergence.
 
     individual = u,   cohort = (1 - u) c,   context = (1 - u) (1 - c)
-    u = n² / (n² + E²),   E = evidence · (1 - d) · (1 + ½ max(0, 1 - users / few_users))
-    c = n² / (n² + cohort_evidence²)
+    u = n⁴ / (n⁴ + E⁴),   E = evidence · (1 - d) · (1 + ½ max(0, 1 - users / few_users))
+    c = n / (n + cohort_evidence)
 
 n is the number of the user's events, d (0 to 1) how far the user's history surely is from what the cohort likes. It is
 shrinkage with a prior of strength E (empirical Bayes, Efron & Morris 1975), which is weak for users whom the prior does
-not describe: of two with as many events the one who differs more is served from the own history more. What few users
-have taught is less sure, so below `few_users` up to half as much evidence again is asked for. Evidence is squared
-because the cohort holds the middle: both ends can be left sooner.
+not describe: of two with as many events the one who differs more is served from the own history more. Evidence is
+raised to a power because the cohort holds the middle, so both ends can be left sooner: with an evidence of 9 the
+individual part has a tenth of the list at 5 events and nine tenths at 16. With a plain n it would have a third at 5,
+where it may still be far behind the popular list, and would not have nine tenths at 50.
+
+Below `few_users` up to half as much evidence again is asked for. By default that is off (0). Fewer users teach an
+individual model less, but cohorts too, which are then fewer and wider; with 100 to 750 users the lists of cohorts lost
+more (`benchmarks/cold_start.py`).
 
 Divergence is Jensen & Shannon's (Lin 1991) between the user's history and the cohort's list over cells of items:
 
@@ -29,8 +34,10 @@ from scipy.special import gammaln
 from persona_cli.models.base import Floats
 from persona_cli.models.cohort import Cohort
 
-EVIDENCE, COHORT_EVIDENCE, FEW_USERS = 15.0, 5.0, 1_000
+EVIDENCE, COHORT_EVIDENCE, FEW_USERS = 9.0, 2.0, 0
 """Where settings say "auto" and nothing was compared."""
+STEEP = 4
+"""The power of n in the individual share."""
 # Lengths of histories for which chance is computed; between them it is interpolated, and beyond it falls as 1/n.
 _LENGTHS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])
 
@@ -45,13 +52,13 @@ def individual_share(
     `users` is how many taught the individual model.
     """
     fewer = max(0.0, 1.0 - users / few_users) if few_users else 0.0
-    return risen(events, evidence * (1.0 - divergence) * (1.0 + fewer / 2))
+    return risen(events, evidence * (1.0 - divergence) * (1.0 + fewer / 2), STEEP)
 
 
-def risen(events: NDArray[np.int64], half: Numbers | float) -> Numbers:
-    """n² / (n² + half²), 0 without events (n_users,)."""
-    squares = np.square(events.astype(np.float64))
-    made: Numbers = squares / np.maximum(squares + np.square(half), 1e-300)
+def risen(events: NDArray[np.int64], half: Numbers | float, power: int = 1) -> Numbers:
+    """n^power / (n^power + half^power), 0 without events (n_users,)."""
+    raised = events.astype(np.float64) ** power
+    made: Numbers = raised / np.maximum(raised + np.asarray(half, dtype=np.float64) ** power, 1e-300)
     return made
 
 

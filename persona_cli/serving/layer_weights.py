@@ -98,7 +98,7 @@ def _by_settings(home: Home, n: int) -> dict[str, _Part]:
 
     rule = Layered.from_settings(home.settings)
     said = rule.settings()
-    rising = _alone(said["evidence"]) if rule.cohort is None else _risen(said["evidence"])
+    rising = _alone(said["evidence"]) if rule.cohort is None else _steeply(said["evidence"])
     found = {INDIVIDUAL: _Part(float(rising(np.array([n]))[0]), rising)}
     if rule.cohort is not None:
         below = _risen(said["cohort_evidence"])
@@ -213,7 +213,15 @@ def _alone(evidence: float) -> Rising:
     return lambda n: n / np.maximum(n + evidence, 1e-300)
 
 
+def _steeply(half: float) -> Rising:
+    """The individual share of those who do not differ from their cohort."""
+    from persona_cli.models.layering import STEEP, risen
+
+    return lambda n: risen(n, half, STEEP)
+
+
 def _risen(half: float) -> Rising:
+    """The cohort's share of what is not individual."""
     from persona_cli.models.layering import risen
 
     return lambda n: risen(n, half)

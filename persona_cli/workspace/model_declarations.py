@@ -289,7 +289,7 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         "number",
         "auto",
         "Events at which the individual part weighs as much as the rest: the more, the later a list is personal.\n"
-        'Or "auto": chosen where models are compared, else 1; 15 with a cohort part.',
+        'Or "auto": chosen where models are compared, else 1; 9 with a cohort part.',
         0,
         words=("auto",),
     ),
@@ -298,14 +298,14 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         "number",
         "auto",
         'Events at which the cohort weighs as much as the context, in what is not individual. Or "none": no cohort\n'
-        'part, or "auto": one with 5 where models are compared and it is clearly better.',
+        'part, or "auto": one with 2 where models are compared and it is clearly better.',
         0,
         words=("auto", "none"),
     ),
     Setting(
         "model.layered.few_users",
         "number",
-        1000.0,
+        0.0,
         "With fewer active users than this lists lean from the individual part to the cohort; 0 = never.",
         0,
     ),

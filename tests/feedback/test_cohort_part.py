@@ -22,8 +22,8 @@ from persona_cli.profiles.history import signal_events
 from persona_cli.serving.recommend import recommend
 from persona_cli.workspace.home import Home, create
 
-NEW = around("knn", 15.0, cohort=True)
-OFFERED = Further(("knn",), (), (), (15.0,))
+NEW = around("knn", 9.0, cohort=True)
+OFFERED = Further(("knn",), (), (), (9.0,))
 
 
 def cut(number: int, few: float, many: float, n_few: int = 300) -> Judged:
@@ -43,18 +43,18 @@ def chosen(*cuts: Judged) -> float | None:
 
 def test_what_is_clearly_better_for_all_is_taken_and_said() -> None:
     choice = decide([cut(0, 0.01, 0.01), cut(1, 0.01, 0.01)], ["knn"], "auto", OFFERED)
-    assert (choice.cohort_evidence, choice.evidence, choice.served) == (5.0, 15.0, NEW)
-    assert "knn is taken with a cohort part and evidence 15 (" in choice.why
+    assert (choice.cohort_evidence, choice.evidence, choice.served) == (2.0, 9.0, NEW)
+    assert "knn is taken with a cohort part and evidence 9 (" in choice.why
     record = choice.record()
     assert record is not None
-    assert (record["cohort_evidence"], record["served"]) == (5.0, "layered around knn with cohorts, evidence 15")
+    assert (record["cohort_evidence"], record["served"]) == (2.0, "layered around knn with cohorts, evidence 9")
 
 
 def test_what_helps_users_with_few_events_is_taken_where_nobody_pays_for_it() -> None:
     paid = [cut(number, 0.02, -0.019) for number in range(2)]
     pooled = [np.mean([one.values(name) for one in paid], axis=0) for name in (NEW, "knn")]
     assert not choosing.clearly_better(*pooled), "not better for all"
-    assert chosen(*paid) == 5.0, "and nothing is lost"
+    assert chosen(*paid) == 2.0, "and nothing is lost"
     assert chosen(cut(0, 0.02, -0.04), cut(1, 0.02, -0.04)) is None, "others lose more than 1 % of all"
     assert chosen(cut(0, 0.02, -0.019), cut(1, -0.002, 0.002)) is None, "at one cut only"
     assert chosen(cut(0, 0.02, -0.003, 90), cut(1, 0.02, -0.003, 90)) is None, "too few to be sure"
@@ -113,7 +113,7 @@ def test_a_chosen_part_is_saved_served_and_refitted(tmp_path: Path, monkeypatch:
     assert train(home, time_limit=1).latest == report.latest, "the same again is no new version"
     assert lists(home).equals(made)
     result = evaluate(home, "run").result["models"][0]
-    assert result["settings"]["model.layered.cohort_evidence"] == 5.0
+    assert result["settings"]["model.layered.cohort_evidence"] == 2.0
     assert result["settings"]["model.cohort.cohorts"] >= 1
     assert lists(home).equals(made)
 
@@ -122,7 +122,7 @@ def test_a_part_that_settings_ask_for_is_there_whatever_is_compared(tmp_path: Pa
     home = shop(tmp_path / "w")
     train(home, ["knn"], {"model.layered.cohort_evidence": 3})
     first = registry.load_model(home)
-    assert first.manifest["settings"] == {"evidence": 15.0, "cohort_evidence": 3.0, "few_users": 1000.0}
+    assert first.manifest["settings"] == {"evidence": 9.0, "cohort_evidence": 3.0, "few_users": 0.0}
     assert list(first.parts) == ["popular", "cohort", "individual"]
     assert first.manifest["chosen"] == []
     train(home, ["knn", "cohort"], {"model.layered.cohort_evidence": 3}, as_of=START + timedelta(weeks=30))

@@ -16,7 +16,7 @@ from persona_cli.models.cohort import Cohort
 from persona_cli.models.ease import Ease
 from persona_cli.models.knn import Knn
 from persona_cli.models.layered import Layered
-from persona_cli.models.layering import COHORT_EVIDENCE, EVIDENCE, Divergence, individual_share, risen
+from persona_cli.models.layering import EVIDENCE, Divergence, individual_share, risen
 from persona_cli.models.popular import Popular
 from persona_cli.models.stored import positions
 from persona_cli.models.testing import CHECKS, SETTINGS, known_answer
@@ -67,7 +67,7 @@ def test_scores_are_those_of_the_formula(fitted: Layered, two_tastes: Training) 
     assert (differs > 0.01).any()
     n = who.events.astype(float)
     prior = 6.0 * (1 - differs) * (1 + (1 - 120 / 500) / 2)
-    u, c = n**2 / (n**2 + prior**2), n**2 / (n**2 + 4.0**2)
+    u, c = n**4 / (n**4 + prior**4), n / (n + 4.0)
     scores = fitted.scores(who, sparse.csr_array(hidden))
     u[~individual.any(axis=1)] = 0  # EASE covers 20 items, and some users know none of them
     assert not u.all()
@@ -129,7 +129,7 @@ def test_settings_say_whether_there_is_a_cohort_part(fitted: Layered, tmp_path: 
     assert Layered.from_settings(DEFAULTS).cohort is None
     assert Layered.from_settings(DEFAULTS.with_flags({"model.layered.cohort_evidence": "none"})).cohort is None
     made = Layered.from_settings(DEFAULTS.with_flags(WITH), Knn())
-    assert made.settings() == {"evidence": EVIDENCE, "cohort_evidence": COHORT_EVIDENCE, "few_users": 1000.0}
+    assert made.settings() == {"evidence": EVIDENCE, "cohort_evidence": 5.0, "few_users": 0.0}
     assert list(made.parts()) == ["popular", "cohort", "individual"]
     again = Layered.load(tmp_path, fitted.settings(), fitted.parts())
     assert again.settings() == fitted.settings() == {"evidence": 6.0, "cohort_evidence": 4.0, "few_users": 500.0}

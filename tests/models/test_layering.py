@@ -110,12 +110,12 @@ def test_who_has_no_cohort_or_is_in_the_only_one_does_not_diverge() -> None:
 
 
 def test_shares_by_hand() -> None:
-    events, none = np.array([0, 15, 30, 45]), np.zeros(4)
-    assert individual_share(events, none, 5_000, 15.0, 1_000).tolist() == [0.0, 0.5, 0.8, 0.9]
+    events, none, shares = np.array([0, 15, 30, 45]), np.zeros(4), [0.0, 1 / 2, 16 / 17, 81 / 82]
+    assert individual_share(events, none, 5_000, 15.0, 1_000).tolist() == shares
     # Below few_users the prior grows, by half at the most: here from 12 to 15.
-    assert individual_share(events, none, 500, 12.0, 1_000).tolist() == [0.0, 0.5, 0.8, 0.9]
-    assert individual_share(events, none, 250, 15.0, 0).tolist() == [0.0, 0.5, 0.8, 0.9]
-    assert risen(np.array([0, 5, 10]), 5.0).tolist() == [0.0, 0.5, 0.8]
+    assert individual_share(events, none, 500, 12.0, 1_000).tolist() == shares
+    assert individual_share(events, none, 250, 15.0, 0).tolist() == shares
+    assert risen(np.array([0, 5, 15]), 5.0).tolist() == [0.0, 0.5, 0.75]
     assert risen(np.array([0, 1]), 0.0).tolist() == [0.0, 1.0]
 
 

@@ -74,7 +74,8 @@ def test_weights_are_those_of_the_lists(home: Home) -> None:
 
 def test_with_a_cohort_part_divergence_counts(tmp_path: Path) -> None:
     home = shop(tmp_path / "w")
-    train(home, ["knn"], {"model.layered.cohort_evidence": 5.0, "model.layered.evidence": 15.0})
+    leaning = {"model.layered.evidence": 15.0, "model.layered.few_users": 1000.0}
+    train(home, ["knn"], {"model.layered.cohort_evidence": 5.0, **leaning})
     home = with_more(home)
     for name in everybody(home):
         found = told(home, name)
@@ -111,9 +112,9 @@ def test_without_a_model_it_says_what_would_be(tmp_path: Path) -> None:
         assert found["weights"] == {"context": 0.25, "cohort": 0.0, "individual": 0.75}
         assert found["why"] == "no model is trained yet, the settings would give this"
         settings = home.settings.with_flags({"model.layered.cohort_evidence": 3.0, "model.layered.evidence": 4.0})
-        # u = 9 / (9 + 16) and c = 9 / (9 + 9) of what is left
+        # u = 81 / (81 + 256) and c = 3 / (3 + 3) of what is left
         weights = told(replace(home, settings=settings), "new")["weights"]
-        assert weights == pytest.approx({"context": 0.32, "cohort": 0.32, "individual": 0.36})
+        assert weights == pytest.approx({"context": 0.3798, "cohort": 0.3798, "individual": 0.2404})
 
 
 def test_who_is_held_out_or_not_covered_has_the_context_alone(home: Home) -> None:
