@@ -83,7 +83,7 @@ def forget(
     """
     from persona_cli.privacy.api import Privacy
     from persona_cli.privacy.erasure import complete, planned
-    from persona_cli.workspace.overview import pending_erasures
+    from persona_cli.workspace.doctor import pending_erasures
     from persona_cli.workspace.runs import recording
 
     home = locate_home()

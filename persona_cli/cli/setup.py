@@ -84,7 +84,7 @@ def status(as_json: JsonOption = False) -> None:
     persona status --json
     """
     if as_json:
-        from persona_cli.workspace.overview import overview
+        from persona_cli.workspace.doctor import overview
 
         home = locate_home()
         emit_json(overview(home) | {"carries": _carries(home)})
@@ -95,7 +95,7 @@ def status(as_json: JsonOption = False) -> None:
 
 def show_status() -> None:
     """The status for people; where there is no workspace, how to begin."""
-    from persona_cli.workspace.overview import overview
+    from persona_cli.workspace.doctor import overview
 
     try:
         home = locate_home()
@@ -128,7 +128,7 @@ def show_status() -> None:
 
 def _overdue(home: Home) -> str | None:
     """What is over its time, by the logs of the tables."""
-    from persona_cli.workspace.overview import has_tables
+    from persona_cli.workspace.doctor import has_tables
 
     if not has_tables(home):
         return None
@@ -139,7 +139,7 @@ def _overdue(home: Home) -> str | None:
 
 def _carries(home: Home) -> dict[str, Any]:
     """What `profiles.carrying` says; nothing before the first ingest, when no table engine is needed either."""
-    from persona_cli.workspace.overview import has_tables
+    from persona_cli.workspace.doctor import has_tables
 
     if not has_tables(home):
         return {}

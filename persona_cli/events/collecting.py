@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from persona_cli.events.judge import json_text
 from persona_cli.events.schema import Kind, judged_schema
-from persona_cli.workspace.data_declarations import DROP, EVERYTHING, OPTIONAL
+from persona_cli.workspace.privacy_declarations import DROP, EVERYTHING, OPTIONAL
 from persona_cli.workspace.settings import Settings
 
 _KEYS_KNOWN = 10_000

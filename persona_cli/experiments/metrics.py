@@ -30,9 +30,7 @@ from persona_cli.experiments.measuring import moments as moments_of
 from persona_cli.experiments.verdicts import GOAL, Question
 from persona_cli.profiles.permitted import ANALYTICS, person_events
 from persona_cli.profiles.sessions import with_sessions
-from persona_cli.workspace.filters import FilterError, Value, parse, parse_value
-from persona_cli.workspace.home import SETTINGS_FILE, Home
-from persona_cli.workspace.metric_declarations import (
+from persona_cli.workspace.declarations import (
     ANY,
     CLICKS,
     COUNT,
@@ -44,6 +42,8 @@ from persona_cli.workspace.metric_declarations import (
     SUM,
     VALUES,
 )
+from persona_cli.workspace.filters import FilterError, Value, parse, parse_value
+from persona_cli.workspace.home import SETTINGS_FILE, Home
 
 _TYPE = re.compile(r"^[\w.:/ -]+$")
 _PLAIN = ("text", "number", "whole", "time", "flag")

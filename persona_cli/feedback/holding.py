@@ -37,8 +37,8 @@ from persona_cli.models.registry import Saved
 from persona_cli.profiles.history import signal_events
 from persona_cli.profiles.permitted import MEASURING
 from persona_cli.workspace import artifacts
+from persona_cli.workspace.doctor import model_versions
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import model_versions
 from persona_cli.workspace.settings import Settings
 
 

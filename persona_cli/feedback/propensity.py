@@ -32,8 +32,8 @@ from persona_cli.models.trees import Trees
 from persona_cli.profiles.permitted import PERSONALIZATION, TRAINING
 from persona_cli.profiles.snapshots import Spec, happened, snapshot, spec_of, user_events
 from persona_cli.workspace import artifacts, locks
+from persona_cli.workspace.doctor import model_versions
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import model_versions
 from persona_cli.workspace.setting import Condition, parse_condition, seconds
 
 NAME = Propensity.name

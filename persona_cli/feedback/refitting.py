@@ -21,8 +21,8 @@ from persona_cli.feedback.propensity import train_propensity
 from persona_cli.models import registry
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import artifacts, locks
+from persona_cli.workspace.doctor import model_versions
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import model_versions
 
 log = logging.getLogger("persona")
 

@@ -12,8 +12,7 @@ from typing import Any, cast
 
 from persona_cli.errors import BadSettings, Unavailable, UsageError, nearest
 from persona_cli.models.base import Model
-from persona_cli.workspace.plugins import owner, plugin_models
-from persona_cli.workspace.settings import Settings
+from persona_cli.workspace.settings import Settings, owner, plugin_models
 
 _PACKAGE = "persona_cli.models"
 _POPULAR = {"popular": "popular:Popular"}

@@ -21,8 +21,8 @@ from persona_cli.errors import BadData, MissingInput, Unavailable, UsageError
 from persona_cli.models.base import Model
 from persona_cli.models.kinds import MODELS, distribution_of, known
 from persona_cli.workspace import artifacts
+from persona_cli.workspace.doctor import STALE_FILE, model_versions, stale_models
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import STALE_FILE, model_versions, stale_models
 from persona_cli.workspace.settings import Settings
 
 log = logging.getLogger("persona")

@@ -38,8 +38,8 @@ from persona_cli.privacy.requests import close_request, open_request, requests
 from persona_cli.profiles.identity import persons, raw_key
 from persona_cli.profiles.sync import sync
 from persona_cli.workspace import locks, runs, tables
+from persona_cli.workspace.doctor import pending_erasures, stale_models
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import pending_erasures, stale_models
 
 OPTED_OUT, OPTED_IN = "opt-out", "opt-out taken back"
 

@@ -38,8 +38,8 @@ from persona_cli.privacy.searching import Residue, search
 from persona_cli.privacy.settling import everything, settle
 from persona_cli.profiles.identity import persons, raw_key
 from persona_cli.workspace import artifacts
+from persona_cli.workspace.doctor import pending_erasures
 from persona_cli.workspace.home import IDENTITY_FILE, SETTINGS_FILE, Home
-from persona_cli.workspace.overview import pending_erasures
 
 _DIGEST_BYTES = 10
 

@@ -20,8 +20,8 @@ from persona_cli.profiles.preferences import lifted_in
 from persona_cli.profiles.read import STAGES
 from persona_cli.profiles.signals import with_signals
 from persona_cli.workspace import artifacts
+from persona_cli.workspace.doctor import latest_model
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.overview import latest_model
 
 CONTEXT, COHORT, INDIVIDUAL = STAGES
 Rising = Callable[[NDArray[np.int64]], NDArray[np.float64]]

@@ -1,7 +1,8 @@
 """Settings: flag > environment (`PERSONA_INGEST_ASSUME_TZ`) > persona.toml > default, each value with its origin.
 
 Nothing is ignored: an unknown key, section or variable, a wrong type and a value out of range are all `BadSettings`,
-naming the place, the value seen and what was expected. A missing key has its default.
+naming the place, the value seen and what was expected. A missing key has its default. Models of other distributions
+count by their entry points (group `persona.models`), without importing any.
 """
 
 from __future__ import annotations
@@ -12,13 +13,37 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from persona_cli.errors import BadSettings, nearest
 from persona_cli.workspace.declarations import BY_KEY, SETTINGS
-from persona_cli.workspace.plugins import plugin_models, plugin_of
 from persona_cli.workspace.setting import Setting, checked, seconds, table_entry
+
+GROUP = "persona.models"
+
+
+@cache
+def plugin_models() -> dict[str, tuple[EntryPoint, ...]]:
+    """Name → who offers a model of that name, names sorted; more than one where two distributions do."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, owner(point))):
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+def owner(point: EntryPoint) -> str:
+    """The distribution that an entry point is of."""
+    return point.dist.name if point.dist is not None else point.value
+
+
+def plugin_of(key: str) -> str | None:
+    """The plug-in whose setting `model.NAME.key` is; None where it is of none."""
+    parts = key.split(".")
+    return parts[1] if len(parts) == 3 and parts[0] == "model" and parts[2] and parts[1] in plugin_models() else None
+
 
 SECTIONS = tuple(dict.fromkeys(setting.key if setting.is_table else setting.section for setting in SETTINGS))
 # Kinds of tables whose entries are single values; the entries of all others are sections.

@@ -18,7 +18,7 @@ from persona_cli.cli.main import run
 from persona_cli.models import kinds
 from persona_cli.models.base import Model
 from persona_cli.models.testing import CHECKS, SETTINGS
-from persona_cli.workspace.plugins import plugin_models
+from persona_cli.workspace.settings import plugin_models
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 Installer = Callable[..., Path]

@@ -12,7 +12,7 @@ import pytest
 
 from persona_cli.workspace import home as homes
 from persona_cli.workspace import tables
-from persona_cli.workspace.overview import TABLES, model_versions
+from persona_cli.workspace.doctor import TABLES, model_versions
 
 ROOT = Path(__file__).parents[2]
 

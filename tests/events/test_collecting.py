@@ -32,8 +32,8 @@ from persona_cli.events.collecting import (
 from persona_cli.events.ingest import plan
 from persona_cli.events.judge import json_text
 from persona_cli.events.schema import FIELDS
-from persona_cli.workspace.data_declarations import COLLECT_SETTINGS, NEEDED, OPTIONAL
 from persona_cli.workspace.home import Home, create, open_home
+from persona_cli.workspace.privacy_declarations import COLLECT_SETTINGS, NEEDED, OPTIONAL
 from persona_cli.workspace.settings import load
 
 IDS = ["event_id", "user_id", "anon_id", "event_type", "timestamp"]

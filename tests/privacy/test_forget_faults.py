@@ -23,8 +23,8 @@ from persona_cli.feedback.training import train
 from persona_cli.privacy.erasure import complete, forget, verify
 from persona_cli.privacy.requests import requests
 from persona_cli.workspace import artifacts, locks, tables
+from persona_cli.workspace.doctor import pending_erasures
 from persona_cli.workspace.home import Home, open_home
-from persona_cli.workspace.overview import pending_erasures
 
 ROOT = Path(__file__).parents[2]
 FEW, MANY = 3, 30

@@ -10,8 +10,8 @@ import pytest
 
 from persona_cli import workspace
 from persona_cli.workspace import artifacts, doctor, locks
+from persona_cli.workspace.doctor import overview
 from persona_cli.workspace.home import Home, create
-from persona_cli.workspace.overview import overview
 
 
 @pytest.fixture
