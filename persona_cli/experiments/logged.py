@@ -33,7 +33,8 @@ from persona_cli.models.base import reads_order, reads_queries
 from persona_cli.models.ranking import as_frame, ranking
 from persona_cli.models.registry import Saved
 from persona_cli.profiles.permitted import ANALYTICS, person_events
-from persona_cli.serving.context import GENERIC, audience
+from persona_cli.serving import GENERIC
+from persona_cli.serving.context import audience
 from persona_cli.serving.recommend import filling
 from persona_cli.serving.rule_settings import on_surface, rules_of
 from persona_cli.serving.rules import ruling

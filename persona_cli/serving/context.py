@@ -28,13 +28,12 @@ from persona_cli.profiles.identity import persons
 from persona_cli.profiles.permitted import ANY, PERSONALIZATION, allowed, in_holdout, person_events
 from persona_cli.profiles.read import contexts, stage_of
 from persona_cli.profiles.stated import countries
+from persona_cli.serving import GENERIC
 from persona_cli.workspace.home import Home
 from persona_cli.workspace.settings import Settings
 
 # Up to this many users are looked up in the files of their buckets; more are cheaper to pick from all.
 _FEW = 100_000
-GENERIC = "generic"
-"""The stage of those whom personalization does not cover."""
 
 
 @dataclass(frozen=True)

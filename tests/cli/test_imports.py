@@ -57,3 +57,11 @@ def test_the_package_itself_is_light() -> None:
     code = "import sys, persona_cli; print(persona_cli.__version__, sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "polars" not in done.stdout and "numpy" not in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["ui", "feature"])
+def test_surfaces_of_the_interface_load_neither_models_nor_queries(kind: str) -> None:
+    modules = f"persona_cli.serving.surfaces.{kind}, persona_cli.feedback.deciding, persona_cli.feedback.decisions"
+    code = f"import sys, {modules}, persona_cli.serving.surfaces.deciding; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {module.split(".")[0] for module in done.stdout.split()} & {"scipy", "sklearn", "duckdb", "pandas"}

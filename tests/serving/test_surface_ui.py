@@ -231,3 +231,13 @@ def test_settings_and_names_that_are_wrong_are_named(tmp_path: Path) -> None:
         path.write_text(f"{text}\n{wrong}\n")
         with pytest.raises(BadSettings, match=said):
             open_home(home.root)
+
+
+def test_an_entry_and_a_panel_may_have_one_name(names: tuple[Home, list[str], list[str]]) -> None:
+    home, (ann, *_), _ = names
+    path = home.root / "persona.toml"
+    path.write_text(path.read_text().replace('panels = ["filters", "notes"]', 'panels = ["reports", "notes"]'))
+    home = filled(open_home(home.root), use(ann, "reports", 0, 12) + use(ann, "home", 60, 1))
+    config = decided(home, "nav", [ann])[ann]["config"]
+    assert config["order"][0] == "reports"
+    assert config["collapsed"] == ["notes"]

@@ -17,7 +17,6 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from persona_cli.models.stored import positions
 from persona_cli.profiles import SMALLEST_CELL
 from persona_cli.profiles.coding import Ints
 from persona_cli.profiles.context import DAY
@@ -73,13 +72,14 @@ def _named(events: pl.LazyFrame, names: Sequence[str], types: Sequence[str], *mo
 def by_name(used: pl.DataFrame, people: pl.Series, names: Sequence[str]) -> tuple[Ints, Ints]:
     """Uses (millionths) and the last of each (µs; 0: never) of each of `people` and name, both (n, n_names)."""
     rows = pl.DataFrame({"user_id": people, "row": np.arange(len(people))}).drop_nulls("user_id")
-    theirs = used.join(rows, on="user_id")
-    column = positions(theirs["name"], pl.Series(list(names), dtype=pl.String))
-    there = column >= 0
-    where = (theirs["row"].to_numpy()[there], column[there])
-    count, last = (np.zeros((len(people), len(names)), dtype=np.int64) for _ in range(2))
-    count[where], last[where] = (theirs[name].to_numpy()[there] for name in ("n", "last"))
-    return count, last
+    known = list(dict.fromkeys(names))  # an entry and a panel may have one name
+    places = pl.col("name").replace_strict(known, range(len(known)), default=None, return_dtype=pl.Int64)
+    theirs = used.join(rows, on="user_id").with_columns(place=places).drop_nulls("place")
+    where = (theirs["row"].to_numpy(), theirs["place"].to_numpy())
+    count, last = (np.zeros((len(people), len(known)), dtype=np.int64) for _ in range(2))
+    count[where], last[where] = (theirs[name].to_numpy() for name in ("n", "last"))
+    each = [known.index(name) for name in names]
+    return count[:, each], last[:, each]
 
 
 def priors(

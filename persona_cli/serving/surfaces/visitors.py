@@ -23,7 +23,7 @@ from persona_cli.profiles.permitted import PERSONALIZATION, allowed, in_holdout
 from persona_cli.profiles.population import moment_of_all, population_of
 from persona_cli.profiles.read import preferred_categories, profiles, stage_of
 from persona_cli.profiles.stated import ATTRIBUTES, attributes, countries, stated
-from persona_cli.serving.context import GENERIC, everyone
+from persona_cli.serving import GENERIC
 from persona_cli.workspace.home import Home
 
 CONTEXT = ("device", "browser", "os", "country", "network", "locale", "tz", "hour")
@@ -100,7 +100,12 @@ def visitors(
             raise UsageError(f"--context {name}: nothing of that name is told of a visit{nearest(name, CONTEXT)}")
     if "hour" in told and not (told["hour"].isdecimal() and int(told["hour"]) < 24):
         raise UsageError(f"--context hour={told['hour']}: expected the visitor's local hour, 0 to 23")
-    chosen = (everyone(home, as_of) if users is None else users).unique().sort().alias("user_id")
+    if users is None:
+        from persona_cli.serving.context import everyone  # with all that models need
+
+        chosen = everyone(home, as_of)
+    else:
+        chosen = users.unique().sort().alias("user_id")
     who = persons(home, as_of)
     people = who.of(chosen)
     permitted = allowed(home, PERSONALIZATION, None if users is None else chosen)
