@@ -12,8 +12,8 @@ individual part has a tenth of the list at 5 events and nine tenths at 16. With 
 where it may still be far behind the popular list, and would not have nine tenths at 50.
 
 Below `few_users` up to half as much evidence again is asked for. By default that is off (0). Fewer users teach an
-individual model less, but cohorts too, which are then fewer and wider; with 100 to 750 users the lists of cohorts lost
-more (`benchmarks/cold_start.py`).
+individual model less, but cohorts too, which are then fewer and wider, and in ml-1m their lists lose more
+(`benchmarks/cold_start.py`).
 
 Divergence is Jensen & Shannon's (Lin 1991) between the user's history and the cohort's list over cells of items:
 
