@@ -34,7 +34,7 @@ from persona_cli.serving.surfaces import surface_of
 from persona_cli.serving.surfaces.deciding import decisions
 from persona_cli.workspace import runs, tables
 from persona_cli.workspace.home import SETTINGS_FILE, create, open_home
-from persona_cli.workspace.message_declarations import CHANNELS, MESSAGE
+from persona_cli.workspace.surface_declarations import CHANNELS, MESSAGE
 
 FIRST, LAST = 8, 21
 OPTIONS = {name: default for name, (default, _) in MESSAGE.items()}

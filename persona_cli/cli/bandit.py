@@ -142,7 +142,7 @@ def _features(surface: Surface, given: dict[str, str]) -> Any:
     import polars as pl
 
     from persona_cli.serving.surfaces.arms import encoded, told_features
-    from persona_cli.workspace.bandit_declarations import BANDIT
+    from persona_cli.workspace.surface_declarations import BANDIT
 
     declared = surface.options[BANDIT]["features"]
     for name in given:

@@ -29,8 +29,8 @@ from persona_cli.profiles.permitted import ANALYTICS, person_events
 from persona_cli.serving.surfaces import Surface, surface_of
 from persona_cli.serving.surfaces.arms import PREFIX, arm_names, digest_of, encoded, has_arms, told_features
 from persona_cli.workspace import locks
-from persona_cli.workspace.bandit_declarations import BANDIT
 from persona_cli.workspace.home import Home
+from persona_cli.workspace.surface_declarations import BANDIT
 
 OUTCOME = {"click": outcomes.CLICK, "conversion": outcomes.CONVERSION, "no_negative": outcomes.NEGATIVE}
 """What is looked for by `bandit.reward`."""

@@ -46,9 +46,8 @@ from persona_cli.serving.surfaces.confidence import Flags, Floats
 from persona_cli.serving.surfaces.deciding import kind_of
 from persona_cli.serving.surfaces.use import each_use
 from persona_cli.serving.surfaces.visitors import visitors
-from persona_cli.workspace.bandit_declarations import ARMS, BANDIT
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.surface_declarations import HELP
+from persona_cli.workspace.surface_declarations import ARMS, BANDIT, HELP
 
 USING = (PERSONALIZATION, *MEASURING)
 LEAST = 100

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from persona_cli.workspace import locks
-from persona_cli.workspace.bandit_declarations import ARMS
 from persona_cli.workspace.home import Home
+from persona_cli.workspace.surface_declarations import ARMS
 
 if TYPE_CHECKING:
     import polars as pl

@@ -24,7 +24,7 @@ from persona_cli.serving.surfaces import message_learning as learning
 from persona_cli.serving.surfaces import message_timing as timing
 from persona_cli.workspace import runs
 from persona_cli.workspace.home import SETTINGS_FILE, Home, open_home
-from persona_cli.workspace.message_declarations import CHANNELS, MESSAGE
+from persona_cli.workspace.surface_declarations import CHANNELS, MESSAGE
 
 SETTINGS = """
 [surface.mail]

@@ -29,9 +29,9 @@ from persona_cli.profiles.features import Floats
 from persona_cli.profiles.identity import assignment_ids
 from persona_cli.serving.surfaces import Surface
 from persona_cli.serving.surfaces.visitors import Flags, Visitors, known_columns
-from persona_cli.workspace.bandit_declarations import ARMS, BANDIT, NETWORKS, WHEN
 from persona_cli.workspace.filters import Filter, FilterError, parse
 from persona_cli.workspace.home import SETTINGS_FILE, Home
+from persona_cli.workspace.surface_declarations import ARMS, BANDIT, NETWORKS, WHEN
 
 if TYPE_CHECKING:
     from persona_cli.serving.surfaces.deciding import Kind

@@ -11,8 +11,8 @@ import polars as pl
 
 from persona_cli.serving.surfaces import Surface
 from persona_cli.serving.surfaces.visitors import Visitors, visitors
-from persona_cli.workspace.bandit_declarations import ARMS
 from persona_cli.workspace.home import Home
+from persona_cli.workspace.surface_declarations import ARMS
 
 if TYPE_CHECKING:
     from persona_cli.serving.surfaces import content, feature, message, plan, survey, ui

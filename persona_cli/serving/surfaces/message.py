@@ -34,7 +34,7 @@ from persona_cli.serving.surfaces import message_timing as timing
 from persona_cli.serving.surfaces.visitors import Flags, Visitors, chosen_names, known_columns
 from persona_cli.workspace.filters import Filter, FilterError, parse
 from persona_cli.workspace.home import SETTINGS_FILE, Home
-from persona_cli.workspace.message_declarations import CHANNELS, MOMENTS
+from persona_cli.workspace.surface_declarations import CHANNELS, MOMENTS
 
 KEY = "choice"
 BECAUSE = ("no channel", "consent", "unsubscribed", "quiet hours", "cap", "fatigue", "low response")

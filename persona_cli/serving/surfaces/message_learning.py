@@ -31,7 +31,7 @@ from persona_cli.serving.surfaces.use import cohorts
 from persona_cli.serving.surfaces.visitors import Flags, Visitors
 from persona_cli.workspace import tables
 from persona_cli.workspace.home import Home
-from persona_cli.workspace.message_declarations import CHANNELS, MOMENTS
+from persona_cli.workspace.surface_declarations import CHANNELS, MOMENTS
 
 HOURS = 24
 _TYPES = {"user_id": pl.String, "event_type": pl.String, "target": pl.String, "at": pl.Int64, "zone": pl.String}
