@@ -40,8 +40,8 @@ class Spectral:
         score = ridge / m_ridge + weight · linear / m_linear
 
     `linear` is x D^-left (G - diag G) D^-right, `ridge` is EASE (Steck 2019) on D^-item G D^-item with the eigenvalues
-    beyond the leading `factors` replaced by their mean, popular items held back by D^output (see `models.eigen`); m is the
-    mean of the user's own best 20 outside the history. Degree-normalised filters of this kind are the closed forms
+    beyond the leading `factors` replaced by their mean, popular items held back by D^output (see `models.eigen`); m is
+    the mean of the user's own best 20 outside the history. Degree-normalised filters of this kind are the closed forms
     behind graph networks (Shen et al. 2021). How far degrees are taken out of G before the regression matters more
     than the kind of model: `item` = 0.5, the symmetric normalisation of graph networks, is far from the best.
 

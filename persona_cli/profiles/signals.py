@@ -3,8 +3,8 @@
 The rules are `[signals.strengths]`, `[signals.minimum]` and `recommend.consumed_by` of persona.toml. With
 `signals.graded`, a scroll counts by its depth and a dwell by the chance that it was spent reading, as `persona signals
 fit` found it; before there is a fit, a dwell counts in full. With `signals.center_ratings`, ratings count by their
-distance from the user's mean (`profiles.signal_fit`), which is derived when a history is read. Strengths are integers in
-thousandths, so that their sums are the same in any order.
+distance from the user's mean (`profiles.signal_fit`), which is derived when a history is read. Strengths are integers
+in thousandths, so that their sums are the same in any order.
 """
 
 from __future__ import annotations
