@@ -15,17 +15,18 @@ Hirshberg, Zhan, Wager and Athey 2021).
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persona_cli.errors import UsageError
+from persona_cli.experiments.inference import Estimated, around
+from persona_cli.models.bandits import best
 
 Floats = NDArray[np.float64]
 Policy = Literal["thompson", "ucb1"]
 Kind = Literal["binary", "number"]
-_Z = 1.959963984540054
 _POINTS = 48
 """Quantiles of each posterior at which chances of being the best are summed: right to about 1e-3."""
 
@@ -101,13 +102,19 @@ def best_of_betas(arms: Arms) -> Floats:
 
     a, b = 1.0 + arms.total, 1.0 + np.maximum(arms.n - arms.total, 0.0)
 
-    def quantiles(levels: Floats) -> Floats:
-        return np.asarray(special.betaincinv(a[..., None], b[..., None], levels))
-
-    def below(at: Floats) -> Floats:
-        return np.asarray(special.betainc(a[..., None], b[..., None], at[..., None, :]))
-
-    return _best(quantiles, below)
+    # ∫ f_i Π F_j over a grid that is fine where any of the posteriors has its mass
+    levels = (np.arange(_POINTS) + 0.5) / _POINTS
+    levels = np.concatenate(([1e-9, 1e-5, 1e-3], levels, [1 - 1e-3, 1 - 1e-5, 1 - 1e-9]))
+    at = special.betaincinv(a[..., None], b[..., None], levels)
+    at = np.sort(at.reshape(*at.shape[:-2], -1), axis=-1)
+    cdf = special.betainc(a[..., None], b[..., None], at[..., None, :])
+    middle = (cdf[..., 1:] + cdf[..., :-1]) / 2.0
+    mass = np.diff(cdf, axis=-1)
+    chance = np.empty(a.shape)
+    for one in range(a.shape[-1]):
+        others = np.prod(np.delete(middle, one, axis=-2), axis=-2)
+        chance[..., one] = (mass[..., one, :] * others).sum(axis=-1)
+    return np.asarray(chance / chance.sum(axis=-1, keepdims=True))
 
 
 def best_of_normals(arms: Arms) -> Floats:
@@ -116,8 +123,6 @@ def best_of_normals(arms: Arms) -> Floats:
     The spread of a variant of fewer than two people is that of everybody; nobody's mean is everybody's, with that
     spread.
     """
-    from scipy import special
-
     n = np.maximum(arms.n, 1.0)
     people = np.maximum(arms.n.sum(axis=-1, keepdims=True), 1.0)
     general = arms.total.sum(axis=-1, keepdims=True) / people
@@ -126,44 +131,12 @@ def best_of_normals(arms: Arms) -> Floats:
     own = (arms.square - n * mean**2) / np.maximum(n - 1.0, 1.0)
     sd = np.sqrt(np.where(arms.n >= 2, np.maximum(own, 1e-12), everybody) / n)
 
-    def quantiles(levels: Floats) -> Floats:
-        return np.asarray(mean[..., None] + sd[..., None] * special.ndtri(levels))
-
-    def below(at: Floats) -> Floats:
-        return np.asarray(special.ndtr((at[..., None, :] - mean[..., None]) / sd[..., None]))
-
-    return _best(quantiles, below)
-
-
-def _best(quantiles: Any, below: Any) -> Floats:
-    """∫ f_i Π F_j over a grid that is fine where any of the posteriors has its mass."""
-    levels = (np.arange(_POINTS) + 0.5) / _POINTS
-    levels = np.concatenate(([1e-9, 1e-5, 1e-3], levels, [1 - 1e-3, 1 - 1e-5, 1 - 1e-9]))
-    at = quantiles(levels)
-    at = np.sort(at.reshape(*at.shape[:-2], -1), axis=-1)
-    cdf = below(at)
-    middle = (cdf[..., 1:] + cdf[..., :-1]) / 2.0
-    mass = np.diff(cdf, axis=-1)
-    k = cdf.shape[-2]
-    chance = np.empty(cdf.shape[:-1])
-    for one in range(k):
-        others = np.prod(np.delete(middle, one, axis=-2), axis=-2)
-        chance[..., one] = (mass[..., one, :] * others).sum(axis=-1)
-    return np.asarray(chance / chance.sum(axis=-1, keepdims=True))
-
-
-class AdaptiveMean(NamedTuple):
-    """The mean reward of a variant under adaptive allocation, with its 95 % interval; arrays where many were asked."""
-
-    value: Floats
-    se: Floats
-    low: Floats
-    high: Floats
+    return np.asarray(best(mean, sd**2)[0])
 
 
 def adaptive_mean(
     n: Floats, total: Floats, square: Floats, share: Floats, batch: Floats, power: float = 0.0
-) -> AdaptiveMean:
+) -> Estimated:
     """The mean of one variant from its sums by batch, (…, n_batches), of everybody's number and its share there.
 
     `n`, `total`, `square`: people of the variant and their rewards; `share`: its allocation, over 0; `batch`: people of
@@ -183,12 +156,9 @@ def adaptive_mean(
     residual = square - 2.0 * m * total + n * m * m
     inside = n * off**2 + 2.0 * off * scale * (total - n * m) + scale**2 * residual
     spread = (h**2 * (inside + (batch - n) * off**2)).sum(axis=-1)
-    se = np.sqrt(spread) / weight
-    return AdaptiveMean(value, se, value - _Z * se, value + _Z * se)
+    return around(value, np.sqrt(spread) / weight)
 
 
-def adaptive_difference(one: AdaptiveMean, other: AdaptiveMean) -> AdaptiveMean:
+def adaptive_difference(one: Estimated, other: Estimated) -> Estimated:
     """`one` less `other`, of the same experiment: their errors are asymptotically uncorrelated (the same source)."""
-    value = one.value - other.value
-    se = np.sqrt(one.se**2 + other.se**2)
-    return AdaptiveMean(value, se, value - _Z * se, value + _Z * se)
+    return around(one.value - other.value, np.sqrt(one.se**2 + other.se**2))

@@ -224,13 +224,6 @@ def click_chances(model: PositionModel | CascadeModel, items: Ints) -> Floats:
     return chances
 
 
-def perplexity(model: PositionModel | CascadeModel, items: Ints, clicks: NDArray[Any]) -> float:
-    """2 ^ mean(-log2 P(what happened at a place)): 1 knows everything, 2 is a coin (Dupret and Piwowarski 2008)."""
-    clicked, shown = _checked(items, clicks)
-    chances = _chance(click_chances(model, items))
-    return float(2 ** -np.log2(np.where(clicked, chances, 1 - chances)[shown]).mean())
-
-
 def _checked(items: Ints, clicks: NDArray[Any]) -> tuple[Flags, Flags]:
     """Which places were clicked and which were filled, (n, k)."""
     if items.shape != clicks.shape:

@@ -20,7 +20,7 @@ tools print it; `log` gives an interval of the ratio of two positive values.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,7 @@ from persona_cli.evaluation.intervals import wilson
 Floats = NDArray[np.float64]
 RELATIVE = ("fieller", "delta", "log")
 INTERVALS = ("newcombe", "wald")
+_Z = float(special.ndtri(0.975))
 
 
 class Moments(NamedTuple):
@@ -127,6 +128,21 @@ class Estimate(NamedTuple):
     n_treatment: Floats
     variance_cut: Floats
     """The share of the difference's variance that CUPED took away; 0 without it."""
+
+
+class Estimated(NamedTuple):
+    """A value with its 95 % interval; arrays where many were asked."""
+
+    value: Any
+    se: Any
+    low: Any
+    high: Any
+
+
+def around(value: Any, se: Any) -> Estimated:
+    """A value with the normal interval of its standard error, a number or an array each."""
+    half = _Z * se
+    return Estimated(value, se, value - half, value + half)
 
 
 class Arms(NamedTuple):

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from persona_cli.errors import BadData, MissingInput, Refused
 from persona_cli.events.catalogue import described, unavailable
 from persona_cli.experiments import off_policy
-from persona_cli.experiments.off_policy import Value
+from persona_cli.experiments.inference import Estimated
 from persona_cli.feedback import decisions as decided
 from persona_cli.feedback.outcomes import join
 from persona_cli.models import registry
@@ -71,13 +71,13 @@ class Entry(NamedTuple):
     ess: float
     largest: float
     mean_weight: float
-    ips: Value | None
-    snips: Value | None
-    dm: Value | None
-    dr: Value | None
-    gain: Value | None
+    ips: Estimated | None
+    snips: Estimated | None
+    dm: Estimated | None
+    dr: Estimated | None
+    gain: Estimated | None
     """SNIPS less what was logged in the same rows."""
-    logged: Value
+    logged: Estimated
     """The mean reward of the same rows as they were logged."""
     probabilities: pl.DataFrame
     """decision_id, propensity, probability (under the policy), reward of each row."""
@@ -92,7 +92,7 @@ class Entry(NamedTuple):
         return plain | {name: value_record(getattr(self, name)) for name in values}
 
 
-def value_record(value: Value | None) -> dict[str, float | None] | None:
+def value_record(value: Estimated | None) -> dict[str, float | None] | None:
     if value is None:
         return None
     return {name: None if np.isnan(one) else one for name, one in value._asdict().items()}
@@ -235,7 +235,7 @@ def estimated(
     )
 
 
-def served(drawn: Drawn) -> Value:
+def served(drawn: Drawn) -> Estimated:
     """What was earned by an entry that was ranked, not drawn, on the same pages: a plain mean."""
     ranked = drawn.entries.filter(~pl.col("drawn"), pl.col("seen"))
     ranked = ranked.join(drawn.decisions.select("decision_id", "person"), on="decision_id")

@@ -22,22 +22,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from persona_cli.errors import BadData, Refused
+from persona_cli.errors import BadData
+from persona_cli.experiments.inference import Estimated, around
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SMALLEST_ESS = 50.0
 """Effective sample size under which an estimate says next to nothing."""
-_Z = 1.959963984540054
-
-
-class Value(NamedTuple):
-    """An estimate of the mean reward of a policy, with its 95 % interval."""
-
-    value: float
-    se: float
-    low: float
-    high: float
 
 
 class Weights(NamedTuple):
@@ -74,40 +65,30 @@ def weights(propensity: Floats, target: Floats) -> Weights:
     return Weights(w, ess, float(w.max(initial=0.0)), float(w.mean()) if len(w) else 0.0)
 
 
-def refuse_thin(found: Weights, force: bool = False) -> None:
-    """Raises Refused where the effective sample is under `SMALLEST_ESS`, unless forced."""
-    if found.ess < SMALLEST_ESS and not force:
-        raise Refused(
-            f"the logged decisions say too little about this policy: an effective sample of {found.ess:.1f} of "
-            f"{len(found.w):,} decisions, where {SMALLEST_ESS:.0f} are needed (largest weight {found.largest:,.1f})",
-            "log more exploration (rules.explore), take a policy nearer to the logged one, or add --force",
-        )
-
-
-def ips(reward: Floats, w: Floats, cluster: Ints | None = None) -> Value:
+def ips(reward: Floats, w: Floats, cluster: Ints | None = None) -> Estimated:
     """Inverse propensity scoring of rewards (n,) with weights (n,)."""
     return _estimate(w * reward, cluster)
 
 
-def snips(reward: Floats, w: Floats, cluster: Ints | None = None) -> Value:
+def snips(reward: Floats, w: Floats, cluster: Ints | None = None) -> Estimated:
     """Self-normalised inverse propensity scoring; 0 of weights that are all 0."""
     total = float(w.sum())
     if not total:
-        return Value(0.0, float("nan"), float("nan"), float("nan"))
+        return around(0.0, float("nan"))
     value = float((w * reward).sum()) / total
     return _around(value, w * (reward - value) / (total / len(w)), cluster)
 
 
-def gain(reward: Floats, w: Floats, cluster: Ints | None = None) -> Value:
+def gain(reward: Floats, w: Floats, cluster: Ints | None = None) -> Estimated:
     """SNIPS less the mean reward of the log: what the policy in question earns more than the one that acted."""
     total = float(w.sum())
     if not total:
-        return Value(float("nan"), float("nan"), float("nan"), float("nan"))
+        return around(float("nan"), float("nan"))
     theirs, ours = float((w * reward).sum()) / total, float(reward.mean())
     return _around(theirs - ours, w * (reward - theirs) / (total / len(w)) - (reward - ours), cluster)
 
 
-def dm(v: Floats, cluster: Ints | None = None) -> Value:
+def dm(v: Floats, cluster: Ints | None = None) -> Estimated:
     """The direct method: modelled rewards of the policy (n,). Its interval leaves out how wrong the model is."""
     return _estimate(v, cluster)
 
@@ -121,7 +102,7 @@ def dr(
     *,
     switch: float | None = None,
     shrink: float | None = None,
-) -> Value:
+) -> Estimated:
     """Doubly robust: `q` (n,) the model's reward of the logged action, `v` (n,) its reward of the policy."""
     if switch is not None:
         w = np.where(w <= switch, w, 0.0)
@@ -237,12 +218,12 @@ def _fitted(
     return coefficients[: x.shape[1]], coefficients[x.shape[1] :] + intercept
 
 
-def _estimate(terms: Floats, cluster: Ints | None) -> Value:
+def _estimate(terms: Floats, cluster: Ints | None) -> Estimated:
     value = float(terms.mean()) if len(terms) else float("nan")
     return _around(value, terms - value, cluster)
 
 
-def _around(value: float, influence: Floats, cluster: Ints | None) -> Value:
+def _around(value: float, influence: Floats, cluster: Ints | None) -> Estimated:
     """A mean of n with the influence of each row (n,), which add up to 0."""
     n = len(influence)
     if cluster is not None:
@@ -250,6 +231,6 @@ def _around(value: float, influence: Floats, cluster: Ints | None) -> Value:
         influence = np.bincount(of, weights=influence).astype(np.float64)
     many = len(influence)
     if many < 2:
-        return Value(value, float("nan"), float("nan"), float("nan"))
+        return around(value, float("nan"))
     se = float(np.sqrt((influence * influence).sum() * many / (many - 1))) / n
-    return Value(value, se, value - _Z * se, value + _Z * se)
+    return around(value, se)

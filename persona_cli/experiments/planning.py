@@ -139,12 +139,35 @@ def _after(
         gap = float(power.detectable(left, n * shares[0], n * smallest, each, chance)) if known else float("nan")
         needed = None
         if effect is not None and known and value:
-            control = power.size(left, abs(value * effect), each, chance, ratio=smallest / shares[0])
-            needed = int(np.ceil(float(control) / shares[0]))
+            needed = _needed(question, value, effect, left / variance, left, shares[0], smallest, each, chance)
         relative = gap / abs(value) if value else float("nan")
         enough = None if needed is None else needed <= n
         rows.append(Row(question.name, length, n, value, variance * (1 - cut), cut, gap, relative, needed, enough))
     return rows
+
+
+def _needed(
+    question: Question,
+    value: float,
+    effect: float,
+    times: float,
+    left: float,
+    control: float,
+    treatment: float,
+    alpha: float,
+    chance: float,
+) -> int:
+    """People of all variants for a relative effect, the two compared having these shares of them.
+
+    A proportion changes its spread with the effect: by the arcsine (Cohen 1988); `times` is what CUPED
+    leaves and looks add.
+    """
+    after = value * (1 + effect)
+    if question.kind == "proportion" and 0 < after < 1:
+        arm = float(power.arcsine_size(value, after, alpha, chance)) * times
+        return int(np.ceil(arm / 2 * (1 / control + 1 / treatment)))
+    first = power.size(left, abs(value * effect), alpha, chance, ratio=treatment / control)
+    return int(np.ceil(float(first) / control))
 
 
 def _spread(whole: Moments | None, question: Question) -> tuple[float, float, float]:

@@ -1,8 +1,7 @@
 """Before and around an experiment: users needed, the mismatch of shares, many metrics at once, segments.
 
-Sizes follow from the variance a unit brings, `variance`, whatever the metric: `share_variance` of a proportion,
-`Moments.covariance` of a mean, `ratio_variance`, `nps_variance`, `quantile_variance`; CUPED leaves 1 - rho^2 of it, and
-clusters of m members multiply it by `design_effect`. Proportions have Cohen's 1988 arcsine besides.
+Sizes follow from the variance a unit brings, whatever the metric; CUPED leaves 1 - rho^2 of it. Two
+proportions, whose spread changes with the effect, have Cohen's 1988 arcsine.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from persona_cli.errors import UsageError, nearest
-from persona_cli.experiments.inference import Floats, Moments, linear, quadratic
+from persona_cli.experiments.inference import Floats
 
 SRM_BLOCKS = 0.001
 """Below this p no lift is to be believed: the assignment or the logging is broken (Fabijan et al. 2019)."""
@@ -75,51 +74,12 @@ def power_of(
     return np.asarray(special.ndtr(shift - z) + special.ndtr(-shift - z))
 
 
-def share_variance(share: ArrayLike) -> Floats:
-    p = np.asarray(share, dtype=np.float64)
-    return np.asarray(p * (1 - p))
-
-
-def nps_variance(promoters: ArrayLike, detractors: ArrayLike) -> Floats:
-    """Of the score in points, from the shares of promoters and detractors."""
-    p, d = np.asarray(promoters, dtype=np.float64), np.asarray(detractors, dtype=np.float64)
-    return np.asarray(1e4 * (p + d - (p - d) ** 2))
-
-
-def ratio_variance(moments: Moments) -> Floats:
-    """Of a ratio of sums, a unit (delta method); columns are numerator and denominator."""
-    _, gradient = linear(moments, moments, "ratio")
-    return quadratic(gradient, moments.covariance(), gradient)
-
-
-def quantile_variance(q: ArrayLike, density: ArrayLike) -> Floats:
-    """Of quantile q, a unit, where the density there is known."""
-    share, f = np.asarray(q, dtype=np.float64), np.asarray(density, dtype=np.float64)
-    return np.asarray(share * (1 - share) / f**2)
-
-
-def cuped_share(moments: Moments) -> Floats:
-    """What CUPED leaves of the variance of a mean: 1 - rho^2 of the columns value and value before."""
-    c = moments.cross
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rho2 = c[..., 0, 1] ** 2 / (c[..., 0, 0] * c[..., 1, 1])
-    return np.where(np.isfinite(rho2), 1 - rho2, 1.0)
-
-
-def design_effect(members: ArrayLike, intraclass: ArrayLike) -> Floats:
-    """By what whole clusters of `members` each multiply the variance (Kish 1965): 1 + (m - 1) rho."""
-    return np.asarray(1 + (np.asarray(members, dtype=np.float64) - 1) * np.asarray(intraclass, dtype=np.float64))
-
-
 class Mismatch(NamedTuple):
     """A sample ratio mismatch: the chance to see shares as far from the planned ones."""
 
     statistic: Floats
     """Chi-square, or the e-value of the sequential test."""
     p: Floats
-
-    def blocks(self) -> bool:
-        return bool(np.any(self.p < SRM_BLOCKS))
 
 
 def srm(counts: ArrayLike, shares: ArrayLike | None = None) -> Mismatch:

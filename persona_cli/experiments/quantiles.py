@@ -105,12 +105,3 @@ def caps(values: ArrayLike, upper: float = 0.999, lower: float | None = None) ->
     if lower is None or not array.size:
         return -np.inf, top
     return float(np.quantile(array, lower, method="inverted_cdf")), top
-
-
-def units_for_normal(skewness: ArrayLike) -> Floats:
-    """Units an arm from which a mean's two tails each miss by at most a tenth: 355 x skewness^2 (Kohavi et al. 2014).
-
-    It is a rule for one mean. The difference of two arms of one size and shape is symmetric and needs far fewer.
-    """
-    found: Floats = 355 * np.asarray(skewness, dtype=np.float64) ** 2
-    return found

@@ -189,7 +189,7 @@ def chances(policy: Policy, found: Posterior, x: Floats, eligible: NDArray[np.bo
     shared = variance.ndim > mean.ndim
     error = 0.0
     if policy.name == "thompson":
-        p, error = _best(mean, policy.alpha**2 * variance, shared)
+        p, error = best(mean, policy.alpha**2 * variance, shared)
     else:
         own = np.diagonal(variance, axis1=-2, axis2=-1) if shared else variance
         p = _largest(mean + policy.alpha * np.sqrt(own) if policy.name == "linucb" else mean)
@@ -230,8 +230,11 @@ def _largest(score: Floats) -> Floats:
     return np.asarray(best / best.sum(axis=-1, keepdims=True))
 
 
-def _best(mean: Floats, variance: Floats, shared: bool) -> tuple[Floats, float]:
-    """The chance (…, n, k) that each arm is the best, and its error."""
+def best(mean: Floats, variance: Floats, shared: bool = False) -> tuple[Floats, float]:
+    """The chance that each of k normal arms has the largest value, of means (…, k), and its error.
+
+    `variance` is (…, k) of independent arms, or (…, k, k) where they are `shared`.
+    """
     from scipy.special import ndtr
 
     k = mean.shape[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import asin
 from pathlib import Path
 
 import pytest
@@ -120,8 +121,9 @@ def test_a_plan_says_how_many_people_and_days_an_effect_takes(shop: Path, capsys
     n, spread = len(inside), share * (1 - share)
     assert (row["people"], row["days"]) == (n, 12) and row["value"] == pytest.approx(share)
     assert row["variance"] == pytest.approx(spread * n / (n - 1))
-    # (1.959964 + 0.841621)^2 = 7.8489: the normal law of a difference of two means.
-    assert row["needed"] == pytest.approx(2 * 2 * 7.8489 * row["variance"] / (0.3 * share) ** 2, abs=1)
+    # (1.959964 + 0.841621)^2 = 7.8489: the normal law of a difference of two means, here of the arcsines.
+    apart = 2 * (asin((1.3 * share) ** 0.5) - asin(share**0.5))
+    assert row["needed"] == pytest.approx(2 * 2 * 7.8489 / apart**2, abs=1)
     assert row["detectable"] == pytest.approx((7.8489 * row["variance"] * 4 / n) ** 0.5, rel=1e-3)
     assert not row["enough"] and f"{row['needed']:,} people: more than 12 days" in err
     half = json.loads(said(capsys, "experiment", "plan", "--metric", "even", "--part", "0.5", "--json")[0])

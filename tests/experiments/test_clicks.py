@@ -13,7 +13,6 @@ from persona_cli.experiments.clicks import (
     clicks_on,
     fit_cascade,
     fit_position,
-    perplexity,
 )
 from persona_cli.experiments.merging import mixed
 
@@ -78,6 +77,12 @@ def test_clicks_come_with_the_stated_chances(model: PositionModel | CascadeModel
     clicks = clicks_on(model, items, mixed(np.arange(60_000, dtype=np.uint64)))
     np.testing.assert_allclose(clicks.mean(axis=0), click_chances(model, items)[0], atol=0.01)
     assert not clicks[:, 5].any()
+
+
+def perplexity(model: PositionModel | CascadeModel, items: np.ndarray, clicks: np.ndarray) -> float:
+    """2 ^ mean(-log2 P(what happened at a place)): 1 knows everything, 2 is a coin (Dupret and Piwowarski 2008)."""
+    chances = click_chances(model, items)
+    return float(2 ** -np.log2(np.where(clicks > 0, chances, 1 - chances)[items >= 0]).mean())
 
 
 def test_each_log_is_told_best_by_its_own_model() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_cli.errors import BadData, Refused
+from persona_cli.errors import BadData
 from persona_cli.experiments import off_policy
 
 DATA = Path(os.environ.get("PERSONA_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -36,7 +36,6 @@ def test_the_uniform_policy_on_the_open_bandit_logs(
     assert (round(found.ess, 1), round(found.largest, 1)) == (ess, largest)
     for one, expected in ((off_policy.ips(reward, found.w), by_ips), (off_policy.snips(reward, found.w), by_snips)):
         assert (one.value, one.se) == pytest.approx(expected, abs=1e-7)
-    off_policy.refuse_thin(found)
 
 
 def test_worked_by_hand() -> None:
@@ -148,13 +147,9 @@ def test_bad_propensities_are_named() -> None:
         off_policy.cross_fitted(np.zeros((2, 1)), np.array([0, 1]), good, np.ones((2, 2)))
 
 
-def test_a_thin_sample_is_refused_unless_forced() -> None:
+def test_a_thin_sample_shows_in_its_effective_size() -> None:
     propensity = np.full(1_000, 0.5)
     propensity[0] = 1e-5
-    thin = off_policy.weights(propensity, np.full(1_000, 0.5))
-    assert thin.ess < 2
-    with pytest.raises(Refused, match=r"effective sample of 1\.\d of 1,000 decisions, where 50"):
-        off_policy.refuse_thin(thin)
-    off_policy.refuse_thin(thin, force=True)
+    assert off_policy.weights(propensity, np.full(1_000, 0.5)).ess < 2 < off_policy.SMALLEST_ESS
     nothing = off_policy.weights(np.full(3, 0.5), np.zeros(3))
     assert nothing.ess == 0 and np.isnan(off_policy.snips(np.ones(3), nothing.w).se)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from persona_cli.errors import UsageError
-from persona_cli.experiments import inference, power
+from persona_cli.experiments import power
 
 
 def test_sizes_of_proportions() -> None:
@@ -29,32 +29,14 @@ def test_sizes_of_means() -> None:
     assert float(power.power_of(1.0, 0.0, 50, 50)) == pytest.approx(0.05)
 
 
-def test_variances_of_each_kind() -> None:
-    rng = np.random.default_rng(1)
-    seen = 1 + rng.poisson(4, 5_000)
-    moments = inference.of_values(np.stack([rng.binomial(seen, 0.3), seen], 1))
-    assert float(power.ratio_variance(moments)) / 5_000 == pytest.approx(
-        float(inference.ratio(moments, moments).se) ** 2 / 2, rel=1e-9
-    )
-    assert float(power.share_variance(0.2)) == pytest.approx(0.16)
-    assert float(power.nps_variance(0.5, 0.2)) == pytest.approx(1e4 * (0.7 - 0.09))
-    # the median of a standard normal: pi / 2
-    assert float(power.quantile_variance(0.5, stats.norm.pdf(0))) == pytest.approx(np.pi / 2)
-    assert float(power.design_effect(20, 0.05)) == pytest.approx(1.95)
-    both = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 20_000)
-    assert float(power.cuped_share(inference.of_values(both))) == pytest.approx(1 - np.corrcoef(both.T)[0, 1] ** 2)
-    assert float(power.cuped_share(inference.of_values(both * [1, 0]))) == 1.0
-
-
 def test_mismatch_of_shares() -> None:
     """Cookie Cats is to be warned of, the example of Kohavi, Tang and Xu 2020 to be blocked."""
     cats = power.srm([44700, 45489])
     assert (float(cats.statistic), float(cats.p)) == pytest.approx((6.9024, 0.00861), abs=5e-5)
     assert power.SRM_BLOCKS < cats.p < power.SRM_WARNS
-    assert not cats.blocks()
     broken = power.srm([821588, 815482])
     assert float(broken.p) == pytest.approx(1.82e-6, rel=2e-3)
-    assert broken.blocks()
+    assert broken.p < power.SRM_BLOCKS
     three = power.srm([[100, 210, 290], [1, 2, 3]], [1, 2, 3])
     assert three.p[0] == pytest.approx(stats.chisquare([100, 210, 290], [100, 200, 300]).pvalue)
     assert three.p[1] == 1.0
@@ -79,7 +61,7 @@ def test_sequential_mismatch_looked_at_always() -> None:
     p = power.sequential_srm(np.stack([treated, everyone - treated], -1)).p
     assert (p.min(axis=1) < 0.05).mean() <= 0.05
     skewed = np.array([30_900, 29_100])
-    assert power.sequential_srm(skewed).blocks()
+    assert power.sequential_srm(skewed).p < power.SRM_BLOCKS
 
 
 def test_corrections_are_statsmodels() -> None:
