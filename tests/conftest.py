@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from persona_cli.cli.main import run
+from persona_cli.workspace import home
 
 settings.register_profile("persona", deadline=None)
 settings.load_profile("persona")
+SALT = "5a" * 16
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_salt() -> Iterator[None]:
+    """The same people are held out in every run, so that what a test expects of somebody does not hold by luck."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(home, "new_salt", lambda: SALT)
+        yield
+
+
+@pytest.fixture
+def own_salts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every workspace that is made has a salt of its own, as outside of tests."""
+    monkeypatch.setattr(home, "new_salt", lambda: secrets.token_hex(16))
 
 
 @pytest.fixture

@@ -75,6 +75,11 @@ def find(start: Path | None = None) -> Path | None:
     return None
 
 
+def new_salt() -> str:
+    """16 random bytes in hexadecimal."""
+    return secrets.token_hex(16)
+
+
 def create(root: str | Path) -> Home:
     """Make `root` a workspace; one that is there stays as it is, one half made by a killed run is completed."""
     root = Path(root).absolute()
@@ -91,7 +96,7 @@ def create(root: str | Path) -> Home:
         identity = {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "holdout_salt": secrets.token_hex(16),
+            "holdout_salt": new_salt(),
         }
         artifacts.write_new(root / IDENTITY_FILE, json.dumps(identity, indent=2) + "\n")
     if not (root / SETTINGS_FILE).exists():

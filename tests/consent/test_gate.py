@@ -181,7 +181,7 @@ def test_the_same_word_twice_is_one_receipt(elsewhere: Path) -> None:
     ]
 
 
-def test_digests_only_on_disk(elsewhere: Path) -> None:
+def test_digests_only_on_disk(elsewhere: Path, own_salts: None) -> None:
     home = workspace(Path("w"))
     name = "annabel.fontana@example.org"
     record(home, [name], PURPOSES, "given", source="form", proof="F-17")

@@ -181,9 +181,14 @@ def random_kills(times: int, root: Path, source: str, expected: tuple[pl.DataFra
     longest = time.monotonic() - began
     rng = random.Random(seed)
     killed = 0
-    for number in range(times):
+    for number in range(times + 10):
+        if killed and number >= times:
+            break
         attempt = homes.create(root.parent / f"attempt{number}").root
-        killed += kill_somewhere(attempt, source, rng.uniform(0, 0.8 * longest))
+        if kill_somewhere(attempt, source, rng.uniform(0, 0.8 * longest)):
+            killed += 1
+        else:
+            longest /= 2  # the machine was busier when it was measured than it is now
         recovers(attempt, source, expected, doctor_first=bool(number % 2))
     assert killed > 0
 

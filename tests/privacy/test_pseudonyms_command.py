@@ -96,7 +96,9 @@ def holds(folder: Path, *words: bytes) -> list[tuple[str, bytes]]:
     return found
 
 
-def test_a_workspace_to_hand_on_is_the_same_under_other_names(ask: Ask, shop: Home, tmp_path: Path) -> None:
+def test_a_workspace_to_hand_on_is_the_same_under_other_names(
+    ask: Ask, shop: Home, tmp_path: Path, own_salts: None
+) -> None:
     assert holds(shop.root, b"ann.smith")
     words = ("-w", "shop", "privacy", "pseudonymize", "--domain", "partner-a", "--key-file", "a.key")
     code, _, err = ask(*words, "--out", "shared")

@@ -99,7 +99,7 @@ def test_a_file_without_users_decides_nothing_and_says_so(capsys: pytest.Capture
         told = capsys.readouterr()
         assert told.out == "" and f"{empty} names no user" in told.err
     told_of = said(capsys, home, "decide", "home", "--users", "nowhere.txt", code=MissingInput.exit_code)
-    assert told_of == "nowhere.txt: no such file"
+    assert told_of == "nowhere.txt: no such file; expected a file of ids, one a line, or - for standard input"
 
 
 def test_an_unknown_context_names_the_nearest(capsys: pytest.CaptureFixture[str], home: Home) -> None:

@@ -84,7 +84,7 @@ def test_ids_and_passwords_are_not_recorded(workspace: Home, tmp_path: Path) -> 
     assert runs.scrubbed(workspace, ["forget", "u1", "u2"], ids=["u1"]) == ["forget", digest, "u2"]
 
 
-def test_a_digest_of_an_id_is_keyed_by_the_workspace(workspace: Home, tmp_path: Path) -> None:
+def test_a_digest_of_an_id_is_keyed_by_the_workspace(workspace: Home, tmp_path: Path, own_salts: None) -> None:
     other = create(tmp_path / "other")
     assert runs.digest_id(workspace, "u1") == runs.digest_id(workspace, "u1")
     assert runs.digest_id(workspace, "u1") != runs.digest_id(other, "u1")
