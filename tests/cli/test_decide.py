@@ -28,8 +28,8 @@ from persona_cli.profiles.sync import sync
 from persona_cli.workspace.home import SETTINGS_FILE, Home, open_home
 
 PAGE = (Path(__file__).parents[2] / "docs" / "surfaces.md").read_text()
-(EXAMPLE,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-(COMMANDS,) = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+EXAMPLE, MEASURED = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS, CALIBRATING = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 USER, AT = user(3), datetime(2026, 4, 1, tzinfo=UTC)
 
 
@@ -182,3 +182,15 @@ def test_nothing_left_is_said(capsys: pytest.CaptureFixture[str], home: Home) ->
     assert run(["decide", "home", "--user", ordinary]) == 0
     text, said = capsys.readouterr()
     assert json.loads(text)["items"] == [] and "warning: no item is left to show for 1 of 1 users" in said
+
+
+def test_the_surfaces_that_were_measured_are_settings_and_too_few_people_are_said(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = elsewhere / "persona-workspace" / SETTINGS_FILE
+    path.write_text(path.read_text().replace(EXAMPLE, MEASURED))
+    assert set(open_home(path.parent).settings.values["surface"]) == {"home", "nav", "help"}
+    for line in CALIBRATING.splitlines():
+        words = shlex.split(line, comments=True)
+        assert run(words[1:]) == 66, line  # 80 people
+        assert "a curve takes 100" in (err := capsys.readouterr().err) or "no surface was calibrated yet" in err
