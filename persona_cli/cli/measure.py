@@ -245,7 +245,8 @@ def interleave(
 ) -> None:
     """Which of two interleaved rankings people prefer, how sure that is, and whether it is enough to stop.
 
-    From clicks on merged lists that were logged (persona recommend --interleave NAME --log).
+    Of more than two, each pair, with p corrected over all. From clicks on merged lists that were logged (persona
+    recommend --interleave NAME --log).
 
     Examples:
     persona measure interleave new-model
@@ -263,15 +264,16 @@ def interleave(
     until = moment_of(as_of) or datetime.now(UTC)
     with recording(home, invocation.words) as run:
         found = results.measure_interleaved(home, name, until, alpha=alpha, planned=planned)
-        names = load(home, name).names
-        said = plain({"experiment": name, "until": until, **results.preference_document(found, names)})
+        pairs = [plain(one) for one in results.preference_documents(found, load(home, name).names)]
+        said = {"experiment": name, "until": plain(until), **(pairs[0] if len(pairs) == 1 else {"pairs": pairs})}
         folder = results.write(home, name, run.id, said)
     if chosen == "json":
         emit_json(said, out)
     elif chosen == "table":
-        render_parts([Part(results.preference_words(found, names))], out)
+        render_parts([Part(one["words"]) for one in pairs], out)
     else:
-        render([{key: value for key, value in said.items() if key != "words"}], chosen, out)
+        told = {"experiment": name, "until": said["until"]}
+        render([{**told, **{key: value for key, value in one.items() if key != "words"}} for one in pairs], chosen, out)
     say(f"kept in {folder}")
 
 

@@ -267,7 +267,7 @@ def _merged_lists(
         salt = f"{experiment.salt}/{datetime.now(UTC):%Y-%m-%d}"
         text = pl.lit(f"{experiment.name}:{MERGED}")
         streams.append(
-            _merge(parts[0], parts[1], experiment.method, salt, length).with_columns(variant=text, share=pl.lit(1.0))
+            _merge(parts, experiment.method, salt, length).with_columns(variant=text, share=pl.lit(1.0))
             for parts in _steps([one.blocks for one in pair])
         )
         made.append((inside, replace(pair[0], model=" + ".join(one.model for one in pair))))
@@ -278,37 +278,43 @@ def _merged_lists(
     return _together(made, (_joined(parts) for parts in _steps(streams)))
 
 
-def _merge(a: pl.DataFrame, b: pl.DataFrame, method: str, salt: str, length: int) -> pl.DataFrame:
+def _merge(parts: Sequence[pl.DataFrame], method: str, salt: str, length: int) -> pl.DataFrame:
     """Blocks of the same users merged: entries as the team's own list has them, with `team` and what its method needs.
 
-    What is told of the list beside its entries is the first variant's, but for `model`, which names both.
+    What is told of the list beside its entries is the first variant's, but for `model`, which names all.
     """
-    from persona_cli.experiments.preference import interleave_lists
+    from persona_cli.experiments.preference import LETTERS, interleave_lists, multileave_lists
     from persona_cli.serving.recommend import nested
 
     ids = pl.col("items").list.eval(pl.element().struct["item_id"])
-    merged = interleave_lists(
-        a.select("user_id", ids), b.select("user_id", ids), method, salt, length
-    )  # sorted by user, as both are
+    bare = [part.select("user_id", ids) for part in parts]
+    # sorted by user, as all parts are
+    if len(bare) == 2:
+        merged = interleave_lists(bare[0], bare[1], method, salt, length)
+    else:
+        merged = multileave_lists(bare, salt, length)
     ends = np.concatenate(([0], np.cumsum(merged["items"].list.len().to_numpy().astype(np.int64))))
     told = [name for name in ("credit", "rank_a", "rank_b") if name in merged.columns]
     rows = merged.select("user_id", "items", "teams", *told).explode("items", "teams", *told, empty_as_null=False)
     rows = rows.rename({"items": "item_id", "teams": "team"})
     entries = []
-    for block, team in ((a, "a"), (b, "b")):
+    for block, team in zip(parts, LETTERS, strict=False):
         one = block.select("user_id", "items").explode("items", empty_as_null=False)
         entries.append(one.unnest("items").with_columns(source=pl.lit(team)))
     known = pl.concat(entries, how="diagonal_relaxed")
-    in_a = entries[0].select("user_id", "item_id", in_a=pl.lit(True))
-    rows = rows.join(in_a, on=["user_id", "item_id"], how="left", maintain_order="left")
-    first = pl.when("in_a").then(pl.lit("a")).otherwise(pl.lit("b"))
-    rows = rows.with_columns(source=pl.coalesce("team", first)).drop("in_a")
+    first = known.group_by("user_id", "item_id").agg(first=pl.col("source").min())
+    rows = rows.join(first, on=["user_id", "item_id"], how="left", maintain_order="left")
+    rows = rows.with_columns(source=pl.coalesce("team", "first")).drop("first")
     rows = rows.join(known, on=["user_id", "item_id", "source"], how="left", maintain_order="left")
     more = [name for name in known.columns if name not in ("user_id", "item_id", "source")]
     items = nested([rows[name] for name in ("item_id", *more, "team", *told)], ends).alias("items")
-    both = a.join(b.select("user_id", other="model"), on="user_id", how="left", maintain_order="left")
-    model = pl.concat_str("model", "other", separator=" + ")
-    return both.with_columns(model).drop("other").with_columns(items)
+    whole, others = parts[0], [f"model {number}" for number in range(1, len(parts))]
+    for name, part in zip(others, parts[1:], strict=True):
+        whole = whole.join(
+            part.select("user_id", pl.col("model").alias(name)), "user_id", "left", maintain_order="left"
+        )
+    model = pl.concat_str("model", *others, separator=" + ")
+    return whole.with_columns(model).drop(others).with_columns(items)
 
 
 def deciding_on(home: Home, name: str) -> Callable[..., tuple[pl.DataFrame, Visitors]] | None:

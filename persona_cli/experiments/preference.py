@@ -14,6 +14,7 @@ all say the same proves nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,11 +24,13 @@ from numpy.typing import NDArray
 from persona_cli.errors import BadData, UsageError, nearest
 from persona_cli.experiments.interleaving import METHODS, Merged, interleave, outcomes
 from persona_cli.experiments.merging import NOBODY, PADDING, TEAM_A, TEAM_B, Clicks, Floats, Ints, Teams
-from persona_cli.experiments.multileaving import contests
+from persona_cli.experiments.multileaving import contests, multileave
 from persona_cli.experiments.sequential import FIRST_LOOK, open_ended_times
 from persona_cli.profiles.draws import Keys, hashed, mixed
 
 TEAM_NAMES = {TEAM_A: "a", TEAM_B: "b"}
+LETTERS = tuple("abcdefghijklmnopqrst")
+"""Teams of lists merged of more than two, in the order of the variants."""
 PLANNED_USERS = 1000  # where the always-valid interval is narrowest, unless told
 
 
@@ -137,10 +140,16 @@ def measured(
     planned: float = PLANNED_USERS,
 ) -> Preference:
     """The preference that clicks (n, length) of numbered users (n,) on merged lists tell."""
+    clicked: NDArray[np.bool_] = np.any((clicks > 0) & (merged.items >= 0), axis=1)
+    return preferred(outcomes(merged, clicks, method), clicked, users, method, confidence, planned)
+
+
+def preferred(
+    outcome: Floats, clicked: NDArray[np.bool_], users: Ints, method: str, confidence: float, planned: float
+) -> Preference:
+    """The preference that outcomes (n,) of lists tell, of which some were clicked (n,), of numbered users (n,)."""
     from scipy.special import ndtri
 
-    outcome = outcomes(merged, clicks, method)
-    clicked: NDArray[np.bool_] = np.any((clicks > 0) & (merged.items >= 0), axis=1)
     count = int(users.max(initial=-1)) + 1
     sums = tally(outcome, clicked, np.zeros(len(users), dtype=np.int64), 1, users, count)
     low, high = interval(sums, float(ndtri(0.5 + confidence / 2)) ** 2)
@@ -166,30 +175,26 @@ def measured(
     )
 
 
-class Standings(NamedTuple):
-    """More than two rankings against each other, arrays (rankers, rankers): above 0 where the row's is preferred."""
+def measured_pairs(
+    items: Ints,
+    teams: Teams,
+    clicks: Clicks,
+    users: Ints,
+    rankers: int,
+    confidence: float = 0.95,
+    planned: float = PLANNED_USERS,
+) -> dict[tuple[int, int], Preference]:
+    """Who is preferred in multileaved lists (n, length) of numbered users (n,), pair by pair as two would be compared.
 
-    preference: Floats
-    low: Floats
-    high: Floats
-    p: Floats
-    """Two-sided, of each pair by itself; 1 on the diagonal. Correct them for their number where one decides by them."""
-
-
-def measured_many(
-    items: Ints, teams: Teams, clicks: Clicks, users: Ints, rankers: int, confidence: float = 0.95
-) -> Standings:
-    """Who beats whom in multileaved lists (n, length) of numbered users (n,), pair by pair as two would be compared."""
-    from scipy.special import ndtri
-
-    beaten = contests(items, teams, clicks, rankers).reshape(len(items), -1).T  # (rankers^2, n)
+    A list is won by the one of the two with more clicks. p and intervals are those of each pair by itself.
+    """
+    beaten = contests(items, teams, clicks, rankers)
     clicked: NDArray[np.bool_] = np.any((clicks > 0) & (items >= 0), axis=1)
-    pairs, count = len(beaten), int(users.max(initial=-1)) + 1
-    group = np.repeat(np.arange(pairs), len(items))
-    sums = tally(beaten.ravel(), np.tile(clicked, pairs), group, pairs, np.tile(users, pairs), count)
-    point = sums.outcome / np.maximum(sums.lists, 1) / 2
-    found = (point, *interval(sums, float(ndtri(0.5 + confidence / 2)) ** 2), p_values(sums))
-    return Standings(*(part.reshape(rankers, rankers) for part in found))
+    return {
+        (one, other): preferred(beaten[:, one, other], clicked, users, "team-draft", confidence, planned)
+        for one in range(rankers)
+        for other in range(one + 1, rankers)
+    }
 
 
 def list_keys(salt: str, users: pl.Series, lists: pl.Series | None = None) -> Keys:
@@ -235,6 +240,51 @@ def interleave_lists(
     return both.select(on).with_columns(**columns)
 
 
+def multileave_lists(frames: Sequence[pl.DataFrame], salt: str = "", length: int | None = None) -> pl.DataFrame:
+    """Lists of more than two models merged by team draft: `user_id`, `items` in; and `teams` out, sorted by user.
+
+    `teams` holds one of `LETTERS` for each entry, or null. Where a user lacks a list of one model nothing is credited.
+    """
+    whole = frames[0].select("user_id", items0="items")
+    for number, frame in enumerate(frames[1:], 1):
+        whole = whole.join(
+            frame.select("user_id", pl.col("items").alias(f"items{number}")), "user_id", "full", coalesce=True
+        )
+    whole = whole.sort("user_id")
+    columns = [whole[f"items{number}"] for number in range(len(frames))]
+    ids = pl.concat([one.explode() for one in columns]).drop_nulls().unique().sort()
+    parts = [_matrix(one, ids) for one in columns]
+    width = max(part.shape[1] for part in parts)
+    rankings = np.full((whole.height, len(parts), width), PADDING, dtype=np.int64)
+    for number, part in enumerate(parts):
+        rankings[:, number, : part.shape[1]] = part
+    items, teams = multileave(rankings, list_keys(salt, whole["user_id"]), length)
+    sizes = (items >= 0).sum(axis=1)
+    return whole.select("user_id").with_columns(
+        items=_lists(ids, items, sizes), teams=_lists(pl.Series(LETTERS), teams, sizes)
+    )
+
+
+def measure_pairs(
+    lists: pl.DataFrame, rankers: int, confidence: float = 0.95, planned: float = PLANNED_USERS
+) -> dict[tuple[int, int], Preference]:
+    """`measured_pairs` of lists as `multileave_lists` wrote them, with `clicks`; BadData as `measure_preferences`."""
+    _check_lengths(lists)
+    numbers = {name: team for team, name in enumerate(LETTERS[:rankers])}
+    teams = lists["teams"].list.eval(pl.element().replace_strict(numbers, default=NOBODY, return_dtype=pl.Int8))
+    items = np.where(_inside(lists["clicks"]), 0, PADDING)
+    clicks = _filled(lists["clicks"].cast(pl.List(pl.Float64)), 0.0)
+    users = lists["user_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    return measured_pairs(items, _filled(teams, NOBODY).astype(np.int8), clicks, users, rankers, confidence, planned)
+
+
+def _check_lengths(lists: pl.DataFrame) -> None:
+    wrong = lists.filter(pl.col("teams").list.len() != pl.col("clicks").list.len())
+    if len(wrong):
+        user = wrong["user_id"][0]
+        raise BadData(f"a list of user {user!r} has another number of clicks than of items; expected one for each")
+
+
 def measure_preferences(
     lists: pl.DataFrame, method: str = "team-draft", confidence: float = 0.95, planned: float = PLANNED_USERS
 ) -> Preference:
@@ -249,10 +299,7 @@ def measure_preferences(
     needed = ("user_id", "teams", "clicks", *extra.get(method, ()))
     if missing := [name for name in needed if name not in lists.columns]:
         raise BadData(f"interleaved lists have no column {missing[0]!r}; expected {', '.join(needed)} for {method}")
-    wrong = lists.filter(pl.col("teams").list.len() != pl.col("clicks").list.len())
-    if len(wrong):
-        user = wrong["user_id"][0]
-        raise BadData(f"a list of user {user!r} has another number of clicks than of items; expected one for each")
+    _check_lengths(lists)
     numbers = {name: team for team, name in TEAM_NAMES.items()}
     teams = lists["teams"].list.eval(pl.element().replace_strict(numbers, default=NOBODY, return_dtype=pl.Int8))
     ranks = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +22,12 @@ import numpy as np
 import polars as pl
 
 from persona_cli.errors import BadData, MissingInput, Refused, UsageError, nearest
-from persona_cli.experiments import allocation, inference, metrics
+from persona_cli.experiments import allocation, inference, metrics, power
 from persona_cli.experiments.assignment import allotted, layer_key
 from persona_cli.experiments.inference import Estimate
 from persona_cli.experiments.measured import rounded_row
 from persona_cli.experiments.measuring import Measured, capped, measure, moments
-from persona_cli.experiments.preference import PLANNED_USERS, Preference, measure_preferences
+from persona_cli.experiments.preference import PLANNED_USERS, Preference, measure_pairs, measure_preferences
 from persona_cli.experiments.running import AB, BANDIT, INTERLEAVE, Experiment, load
 from persona_cli.experiments.verdicts import GOAL, GUARDRAIL, LOOKS, Design, Question, judged
 from persona_cli.feedback import decisions as logged
@@ -307,8 +307,8 @@ def _sums(frame: pl.DataFrame, questions: Sequence[Question], names: Sequence[st
 
 def measure_interleaved(
     home: Home, name: str, until: datetime, *, alpha: float = 0.05, planned: float | None = None
-) -> Preference:
-    """Which of two interleaved rankings people prefer, by the clicks on lists that were exposed before `until`.
+) -> dict[tuple[int, int], Preference]:
+    """Which of each two interleaved rankings people prefer, by the clicks on lists exposed before `until`.
 
     Raises UsageError for an experiment of another kind, Refused below 20 people who clicked, BadData for decisions
     whose teams do not fit their lists.
@@ -333,16 +333,18 @@ def measure_interleaved(
     except pl.exceptions.PolarsError as error:
         raise BadData(f"a decision of {name} does not say whose its entries are: {error}") from error
     there = [column for column in read.columns if read[column].null_count() < read.height]
-    preferred = measure_preferences(
-        pl.concat([lists.select("user_id", "clicks"), read.select(there)], how="horizontal"),
-        experiment.method, 1 - alpha, planned or experiment.planned_units or PLANNED_USERS,
-    )  # fmt: skip
-    if preferred.users < SMALLEST_CELL:
+    whole = pl.concat([lists.select("user_id", "clicks"), read.select(there)], how="horizontal")
+    people, rankers = planned or experiment.planned_units or PLANNED_USERS, len(experiment.variants)
+    if rankers > 2:
+        found_pairs = measure_pairs(whole, rankers, 1 - alpha, people)
+    else:
+        found_pairs = {(0, 1): measure_preferences(whole, experiment.method, 1 - alpha, people)}
+    if next(iter(found_pairs.values())).users < SMALLEST_CELL:
         raise Refused(
             f"fewer than {SMALLEST_CELL} people clicked on a list of {name}; figures are shown from there on",
             "wait for more clicks",
         )
-    return preferred
+    return found_pairs
 
 
 def preference_words(found: Preference, names: Sequence[str]) -> list[str]:
@@ -369,8 +371,20 @@ def preference_words(found: Preference, names: Sequence[str]) -> list[str]:
     ]
 
 
-def preference_document(found: Preference, names: Sequence[str]) -> dict[str, Any]:
-    return {"words": preference_words(found, names), "a": names[0], "b": names[1], **rounded_row(found._asdict())}
+def preference_documents(found: Mapping[tuple[int, int], Preference], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A document a pair; of several pairs with p corrected over all (Holm), and the words for it."""
+    pairs = [((names[one], names[other]), pair) for (one, other), pair in found.items()]
+    held = power.correct([pair.p for _, pair in pairs], 1 - pairs[0][1].confidence).p.tolist()
+    made = []
+    for (two, pair), p in zip(pairs, held, strict=True):
+        words = preference_words(pair, two)
+        more = {"p_corrected": p} if len(pairs) > 1 else {}
+        if more:
+            alpha = 1 - pair.confidence
+            note = "" if pair.p > alpha or p <= alpha else ", not enough once all pairs are counted"
+            words.append(f"p {p:.3g} over {len(pairs)} pairs (Holm){note}")
+        made.append({"words": words, "a": two[0], "b": two[1], **rounded_row({**pair._asdict(), **more})})
+    return made
 
 
 def write(home: Home, name: str, run: str, said: dict[str, Any], sums: pl.DataFrame | None = None) -> Path:

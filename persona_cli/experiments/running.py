@@ -158,7 +158,7 @@ def start(
     if looks is not None:
         _check_looks(kind, looks, planned_units)
     parsed = tuple(parse_variant(text) for text in variants)
-    _check_variants(kind, [variant.name for variant in parsed])
+    _check_variants(kind, [variant.name for variant in parsed], method)
     if kind == BANDIT and floor * len(parsed) > 1 + 1e-9:
         raise UsageError(f"a floor of {floor:g} for each of {len(parsed)} variants is more than everything")
     if kind == INTERLEAVE and surface != RECOMMEND:
@@ -296,11 +296,13 @@ def _check_looks(kind: str, looks: int, planned: int | None) -> None:
         )
 
 
-def _check_variants(kind: str, names: Sequence[str]) -> None:
+def _check_variants(kind: str, names: Sequence[str], method: str) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"the variant {twice[0]!r} is there twice")
-    if kind == INTERLEAVE and len(names) != 2:
-        raise UsageError(f"{len(names)} variants; two are interleaved", "--variants a=latest b=ease --kind interleave")
+    if kind == INTERLEAVE and len(names) > 2 and method != "team-draft":
+        raise UsageError(
+            f"{len(names)} variants, and {method} merges two", "more are merged by --method team-draft (the default)"
+        )
     if not 2 <= len(names) <= _MOST:
         raise UsageError(f"{len(names)} variants; expected 2 to {_MOST}", "--variants a=latest b=ease")
 

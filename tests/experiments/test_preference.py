@@ -20,9 +20,11 @@ from persona_cli.experiments.preference import (
     interleave_lists,
     interval,
     list_keys,
+    measure_pairs,
     measure_preferences,
     measured,
-    measured_many,
+    measured_pairs,
+    multileave_lists,
     p_values,
     tally,
     tally_users,
@@ -160,12 +162,11 @@ def test_rankings_stand_as_their_quality_does() -> None:
     items, teams = multileave(np.tile(sides, (n, 1, 1)), mixed(np.arange(n, dtype=np.uint64)))
     model = CascadeModel(np.linspace(0.5, 0.02, 8), 0.7, 0.15)
     clicks = clicks_on(model, items, mixed(np.arange(n, dtype=np.uint64) + np.uint64(10**9)))
-    found = measured_many(items, teams, clicks, np.repeat(np.arange(users), each), 3)
-    assert found.preference[0, 1] > found.preference[2, 1] > 0
-    assert found.low[0, 1] > 0 and found.p[0, 1] < 1e-6
-    np.testing.assert_allclose(found.preference, -found.preference.T)
-    np.testing.assert_array_equal(np.diag(found.p), 1)
-    np.testing.assert_allclose(found.low, -found.high.T)
+    found = measured_pairs(items, teams, clicks, np.repeat(np.arange(users), each), 3)
+    assert list(found) == [(0, 1), (0, 2), (1, 2)]
+    assert found[0, 1].preference > -found[1, 2].preference > 0
+    assert found[0, 1].low > 0 and found[0, 1].p < 1e-6 and found[0, 1].stop
+    assert found[0, 1].wins_a > found[0, 1].wins_b
 
 
 A = lists(u1=["x", "y", "z"], u2=["x", "x", None, "y"], u3=["p"], u5=["q", "r"])
@@ -234,3 +235,29 @@ def test_frames_that_cannot_be_measured_are_refused() -> None:
         measure_preferences(merged.with_columns(clicks=pl.lit([0.0])))
     with pytest.raises(UsageError, match="no interleaving method"):
         measure_preferences(merged, "draft")
+
+
+def test_more_than_two_lists_are_merged_and_measured_pair_by_pair() -> None:
+    users = [f"u{number:03d}" for number in range(300)]
+    frames = [
+        pl.DataFrame({"user_id": users, "items": [[f"{side}{place}" for place in range(6)]] * len(users)})
+        for side in "xyz"
+    ]
+    merged = multileave_lists(frames, "salt", 6)
+    assert merged.equals(multileave_lists([frame.reverse() for frame in frames], "salt", 6))
+    rows = merged.explode("items", "teams")
+    assert dict(rows.select(pl.col("items").str.head(1), "teams").unique().iter_rows()) == {
+        "x": "a",
+        "y": "b",
+        "z": "c",
+    }
+    assert merged["teams"].list.eval(pl.element().value_counts().struct["count"].max()).explode().max() == 2
+    clicks = merged["teams"].list.eval((pl.element() == "a").cast(pl.Int64))
+    found = measure_pairs(merged.with_columns(clicks=clicks), 3)
+    assert list(found) == [(0, 1), (0, 2), (1, 2)]
+    assert (found[0, 1].preference, found[0, 2].preference, found[1, 2].preference) == (0.5, 0.5, 0)
+    assert found[0, 1].wins_a == 300 and found[1, 2].ties == 300 and found[1, 2].p == 1
+    lone = multileave_lists([frames[0], frames[1], frames[2].head(0)], "salt", 6)
+    assert lone["teams"].explode().null_count() == 6 * 300, "a person without one of the lists is credited to nobody"
+    with pytest.raises(BadData, match="another number of clicks"):
+        measure_pairs(merged.with_columns(clicks=pl.lit([1])), 3)

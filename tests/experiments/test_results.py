@@ -282,7 +282,7 @@ def test_interleaved_lists_are_measured_as_they_were_logged(
     pl.DataFrame(events).write_ndjson("events.jsonl")
     assert run(["ingest", "events.jsonl"]) == 0
     stop(home, "x", at=START + timedelta(days=9))
-    found = results.measure_interleaved(home, "x", UNTIL)
+    found = results.measure_interleaved(home, "x", UNTIL)[0, 1]
     assert found == measure_preferences(merged.with_columns(clicks=pl.Series(clicked)), method)
     assert found.preference < 0
     capsys.readouterr()

@@ -412,7 +412,12 @@ def test_what_cannot_be_an_experiment_is_said_and_nothing_is_there(home: Home) -
         (UsageError, "'a' is there twice", ["a=latest", "a=ease"], {}),
         (UsageError, "add up to 0.9", ab, {"shares": [0.5, 0.4]}),
         (UsageError, "2 shares for 3", [*ab, "c=knn"], {"shares": [0.5, 0.5]}),
-        (UsageError, "3 variants; two are interleaved", [*ab, "c=knn"], {"kind": "interleave"}),
+        (
+            UsageError,
+            "3 variants, and optimised merges two",
+            [*ab, "c=knn"],
+            {"kind": "interleave", "method": "optimised"},
+        ),
         (UsageError, "lists of recommend", ab, {"kind": "interleave", "surface": "home"}),
         (UsageError, "more than everything", ab, {"kind": "bandit", "floor": 0.6}),
         (UsageError, "a ramp of 0", ab, {"ramp": 0.0}),
