@@ -1,7 +1,7 @@
 """Off-policy evidence out of logged decisions: what was drawn by chance earned something, and says what others would.
 
 Lists are ranked, so most of their entries say nothing of what another ranking would have earned: they were certain. The
-entries that `rules.exploration` draws are the exception. Each was drawn from n candidates with the propensity 1 / n, so
+entries that `rules.exploration` draws are the exception. Each was drawn from candidates with a propensity that was logged, so
 those that another ranking would have put there stand for what it would earn *in such a slot*. The policy in question is
 thus: take a drawn slot, and put there, each as likely, one of the items of MODEL's list (its k best for that person,
 as of the decision, k the length of the served list) that the page does not show already. With |T| of those, w = 1[shown
