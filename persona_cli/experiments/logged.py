@@ -1,11 +1,11 @@
 """Off-policy evidence out of logged decisions: what was drawn by chance earned something, and says what others would.
 
 Lists are ranked, so most of their entries say nothing of what another ranking would have earned: they were certain. The
-entries that `rules.exploration` draws are the exception. Each was drawn from candidates with a propensity that was logged, so
-those that another ranking would have put there stand for what it would earn *in such a slot*. The policy in question is
-thus: take a drawn slot, and put there, each as likely, one of the items of MODEL's list (its k best for that person,
-as of the decision, k the length of the served list) that the page does not show already. With |T| of those, w = 1[shown
-in T] / |T| / propensity. Items of T that were no candidates cannot be drawn, and the mean weight falls short of 1 by
+entries that `rules.exploration` draws are the exception. Each was drawn from candidates with a propensity that was
+logged, so those that another ranking would have put there stand for what it would earn *in such a slot*. The policy in
+question is thus: take a drawn slot, and put there, each as likely, one of the items of MODEL's list (its k best for that
+person, as of the decision, k the length of the served list) that the page does not show already. With |T| of those,
+w = 1[shown in T] / |T| / propensity. Items of T that were no candidates cannot be drawn, and the mean weight falls short of 1 by
 their share: SNIPS is of the others, DM and DR guess them by the reward model, IPS counts them as nothing.
 
 Elsewhere (variants of experiments, arms of surfaces) the policy in question is "always this arm", or given shares.
@@ -140,6 +140,12 @@ def drawn_slots(
     rows = rows.with_columns(moment=pl.col("at").min().over(batch)).rename({"user_id": "person"})
     rows = rows.select("decision_id", "at", "person", "stage", "listed", "moment")
     entries = entries.join(rows.select("decision_id"), on="decision_id", how="semi")
+    if not entries.filter("drawn", "seen").height:
+        raise MissingInput(
+            f"{rows.height:,} lists of {surface!r} have drawn entries, and none of these was seen by an impression, "
+            "which are sent for others",
+            "send impressions of these lists, with their decision_id",
+        )
     slots = entries.filter("drawn", "seen").join(rows.select("decision_id", "person", "at", "stage"), on="decision_id")
     slots = slots.sort("at", "decision_id", "position").drop("drawn", "seen").with_row_index("slot")
     return Drawn(rows, entries, slots.with_columns(pl.col("slot").cast(pl.Int64)))

@@ -123,8 +123,8 @@ def page(result: Mapping[str, Any]) -> list[Part]:
     for one in result["policies"]:
         rows.append(
             [
-                f"{one['name']}: effective sample {one['ess']:,.1f} of {one['rows']:,} ({one['people']:,} people), "
-                f"largest weight {one['largest']:,.1f}, mean weight {one['mean_weight']:.3f}"
+                f"{one['name']}: effective sample {_few(one['ess'])} of {one['rows']:,} ({one['people']:,} people), "
+                f"largest weight {_few(one['largest'])}, mean weight {one['mean_weight']:.3f}"
             ]
         )
         for name in ("ips", "snips", "dm", "dr", "gain", "logged"):
@@ -235,6 +235,11 @@ def _sentence(one: Entry, asked: Asked, subject: str, beside: str) -> str:
         verdict = "so no difference is shown"
     low, high = 100 * one.gain.low, 100 * one.gain.high
     return f"{said} The difference is {100 * one.gain.value:+.2f} points ({low:+.2f} to {high:+.2f}), {verdict}."
+
+
+def _few(value: float) -> str:
+    """With a digit after the point where it says anything: 340.4, 2,291."""
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
 def _percent(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,16 @@ def test_a_model_is_worth_what_its_items_attract(explored: Home, by_models: Answ
     rows = entry.probabilities
     assert entry.ips is not None
     assert entry.ips.value == pytest.approx((rows["probability"] / rows["propensity"] * rows["reward"]).mean())
+
+
+def test_drawn_entries_that_nobody_is_known_to_have_seen_are_told(explored: Home, tmp_path: Path) -> None:
+    shutil.copytree(explored.root, tmp_path / "w")
+    home = open_home(tmp_path / "w")
+    (first,) = log(home, pl.DataFrame({"user_id": ["u001"], "surface": ["recommend"]}), at=AT - timedelta(days=1))
+    seen = {"user_id": "u001", "event_type": "impression", "decision_id": first}
+    _ingest(home, [{**seen, "timestamp": (AT - timedelta(hours=20)).isoformat()}])
+    with pytest.raises(MissingInput, match="drawn entries, and none of these was seen by an impression"):
+        logged.drawn_slots(home)
 
 
 def test_what_is_said(by_models: Answer) -> None:
