@@ -3,10 +3,11 @@
 Lists are ranked, so most of their entries say nothing of what another ranking would have earned: they were certain. The
 entries that `rules.exploration` draws are the exception. Each was drawn from candidates with a propensity that was
 logged, so those that another ranking would have put there stand for what it would earn *in such a slot*. The policy in
-question is thus: take a drawn slot, and put there, each as likely, one of the items of MODEL's list (its k best for that
-person, as of the decision, k the length of the served list) that the page does not show already. With |T| of those,
-w = 1[shown in T] / |T| / propensity. Items of T that were no candidates cannot be drawn, and the mean weight falls short of 1 by
-their share: SNIPS is of the others, DM and DR guess them by the reward model, IPS counts them as nothing.
+question is thus: take a drawn slot, and put there, each as likely, one of the items of MODEL's list (its k best for
+that person, as of the decision, k the length of the served list) that the page does not show already. With |T| of
+those, w = 1[shown in T] / |T| / propensity. Items of T that were no candidates cannot be drawn, and the mean weight
+falls short of 1 by their share: SNIPS is of the others, DM and DR guess them by the reward model, IPS counts them as
+nothing.
 
 Elsewhere (variants of experiments, arms of surfaces) the policy in question is "always this arm", or given shares.
 """
