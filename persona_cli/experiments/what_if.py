@@ -77,6 +77,12 @@ def of_settings(home: Home, file: Path, asked: Asked) -> Answer:
             name, shares = "the new shares", _shares(file, found.names, said["shares"])
         else:
             given = _bandit(file, said["bandit"])
+            if found.at.dt.date().n_unique() == 1:
+                raise Refused(
+                    f"all decisions are of {found.at.dt.date()[0]}, and the bandit would allocate at midnight: there "
+                    "is nothing that it could have learned from",
+                    "take a longer time (--since)",
+                )
             name, shares = f"the bandit {given['policy']}", replayed(found, **given)
         entry = logged.of_shares(found, name, shares, asked.force)
         return _arms_answer(asked, found, [entry], "{}")

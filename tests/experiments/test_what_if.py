@@ -243,6 +243,8 @@ def test_other_shares_and_a_bandit(tried: Home, tmp_path: Path) -> None:
     shares = replayed(logged.arms(tried, "banner"), floor=0.1)
     # Nothing is known on the first day; on the second the better arm is beyond doubt.
     assert shares[0] == pytest.approx([0.5, 0.5]) and shares[-1] == pytest.approx([0.1, 0.9], abs=1e-3)
+    with pytest.raises(Refused, match="all decisions are of 2026-03-01, and the bandit would allocate at midnight"):
+        of_settings(tried, file, asked._replace(until=AT + timedelta(hours=2)))
     for text, said in (("a = 0.5", "add up to 0.5"), ("c = 1.0", "no such arm"), ("a = 2", "from 0 to 1")):
         file.write_text(f"[shares]\n{text}")
         with pytest.raises(BadSettings, match=said):
