@@ -1,7 +1,7 @@
 """How good lists of new users are after few events: each layer alone, and layered with and without its cohort part.
 
     python benchmarks/cold_start.py [--sets ml-1m,beauty-bert4rec] [--models spectral,ease,knn] [--users 5000,500]
-                                    [--fifth 2] [--tuned]
+                                    [--fifth 2] [--tuned] [--choice]
 
 A fifth of the users (by a stable hash) is new: nothing is learned from them. Of these, each is scored from the first
 n = 0, 1, 2, 5, 10, 20, 50 events in turn and asked for what the next 20 events are about, by NDCG@10. In ml-1m all have
@@ -19,6 +19,9 @@ The rule was made with ml-100k, ml-latest-small and the first fifth of ml-1m (--
 default, and beauty-bert4rec, took no part in that. In ml-100k and ml-latest-small events are in order of time, those of
 one second in order of item. All other settings by rule, one thread; --users are how many of the other users are learned
 from at the most. The sets are looked for as convert.py does, and are not part of the project.
+
+--choice asks whether `persona train` takes a cohort part where it should: it compares, beside much else, the beginnings
+of users of whom nothing was learned; shown are NDCG@20 over these, by evidence, and what was taken.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import convert
 import numpy as np
@@ -36,6 +40,8 @@ import polars as pl
 from persona_cli.evaluation.judging import Asked
 from persona_cli.evaluation.metrics import per_user
 from persona_cli.evaluation.timelines import stable_hashes
+from persona_cli.feedback import candidates, choosing
+from persona_cli.feedback.candidates import around
 from persona_cli.feedback.choosing import EVIDENCE, WITH_COHORT
 from persona_cli.models import kinds
 from persona_cli.models.base import Model
@@ -51,7 +57,7 @@ from persona_cli.workspace.settings import Settings, load
 
 COUNTS, NEXT, FEWEST = (0, 1, 2, 5, 10, 20, 50), 20, 100
 START = datetime(2026, 1, 1, tzinfo=UTC)
-MOST_ASKED = 2_000
+MOST_ASKED, LEARNED = 2_000, 6_040
 AT = 10
 USERS = {"ml-1m": (5_000, 500), "beauty-bert4rec": (30_000,), "ml-100k": (750, 250), "ml-latest-small": (480, 200)}
 """Learned from, at the most."""
@@ -157,6 +163,30 @@ def tuned_on(found: list[pl.DataFrame], tried: list[str]) -> str:
     return max(tried, key=lambda label: sum(one[label] / max(one[single] for single in SINGLE) for one in means))
 
 
+def choices(name: str, models: list[str], settings: Settings) -> Iterator[tuple[str, list[float], str]]:
+    """What `persona train` finds around each model: means over beginnings, and what it takes."""
+    events = events_of(name).drop("place").with_columns(position=pl.lit(None, pl.Int64), query=pl.lit(None, pl.String))
+    users = events["user_id"].unique().sort()
+    users = users.gather(np.argsort(stable_hashes(users, "choice"))[:LEARNED])
+    events = events.filter(pl.col("user_id").is_in(users.implode()))
+    cuts: list[candidates.Judged] = []
+
+    def noted(*words: Any, **named: Any) -> candidates.Judged:
+        cuts.append(candidates.judged(*words, **named))
+        return cuts[-1]
+
+    choosing.judged = noted
+    for one in models:
+        cuts.clear()
+        choice = choosing.choose(events, settings, [one], tune=True)
+        asked = [cut.beginnings for cut in cuts if cut.beginnings is not None]
+        labels = (around(one), *(around(one, value, cohort=True) for value in WITH_COHORT))
+        means = [
+            float(np.mean([frame[label].to_numpy().mean() for frame in asked])) if asked else 0.0 for label in labels
+        ]
+        yield one, means, choice.served
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", default="ml-1m,beauty-bert4rec")
@@ -164,8 +194,16 @@ def main() -> None:
     parser.add_argument("--users", default="")
     parser.add_argument("--fifth", type=int, default=2)
     parser.add_argument("--tuned", action="store_true")
+    parser.add_argument("--choice", action="store_true")
     given = parser.parse_args()
     settings = load(None, {}).with_flags({"compute.threads": 1})
+    if given.choice:
+        print(f"| set | individual | two parts | {' | '.join(f'three, {value:g}' for value in WITH_COHORT)} | taken |")
+        print("|---" * (4 + len(WITH_COHORT)) + "|", flush=True)
+        for name in given.sets.split(","):
+            for model, means, taken in choices(name, given.models.split(","), settings):
+                print(f"| {name} | {model} | {' | '.join(f'{one:.4f}' for one in means)} | {taken} |", flush=True)
+        return
     columns = COLUMNS if given.tuned else COLUMNS[:-1]
     print(f"| set, users | individual | n | asked | {' | '.join(columns)} | ratio |")
     print("|---" * (5 + len(columns)) + "|", flush=True)

@@ -7,23 +7,32 @@ Ways to set an exam, all over rows of `profiles.history.signal_events`:
     by_cut      one given instant, for an artifact that was trained until then
     by_pairs    right answers from a file; everything ingested may be learned from
 
+`with_beginnings` asks beside another exam about users of whom nothing was learned, as they become known.
+
 A right answer is an item with an event of strength > 0 (and not "never") that was not known before; known is an item
 with an event of `recommend.consumed_by`, or one never to be shown again. Those items are kept out of the lists too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation import splits
+from persona_cli.evaluation.timelines import stable_hashes, timeline
 
 _MICROSECOND = timedelta(microseconds=1)
+FOLLOWING = 20
+"""Events that are asked about after the beginning of a new user."""
+RESERVED, FEWEST_RESERVED = 0.1, 100
+"""Share of users who are taken out where there is no cut in time; nobody is where that is fewer than so many."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,50 @@ def by_cut(events: pl.DataFrame, cut: datetime, who: str) -> Exam:
         )
     description = f"no refit: {who} as trained until {text}, tested on the events from then on"
     return _divided(splits.Split("time", cut, description), _flagged(events))
+
+
+def with_beginnings(
+    exam: Exam, events: pl.DataFrame, after_events: Sequence[int], users: int
+) -> tuple[Exam, Exam | None]:
+    """An exam, and one of the same models about the beginnings of users of whom nothing was learned.
+
+    `events` are those that the exam divides. Where it has a cut in time these users came after it; else up to
+    `RESERVED` of all are taken out of it. Either way at most so many `users`, those whose ids have the smallest hashes.
+    One is there as "n user_id" for each n of `after_events`, is known by the first n events with an item, and asked
+    about the next `FOLLOWING`. None where there is nobody, or would be fewer than `FEWEST_RESERVED` taken out.
+    """
+    learned = exam.train["user_id"].unique().sort()
+    if exam.split["kind"] == "time":
+        theirs = events.filter(pl.col("timestamp") >= exam.as_of).join(learned.to_frame(), on="user_id", how="anti")
+        chosen = _some(theirs["user_id"].unique().sort(), users)
+    else:
+        users = min(users, int(RESERVED * len(learned)))
+        if users < FEWEST_RESERVED:
+            return exam, None
+        chosen = _some(learned, users)
+        theirs = events
+        train, known, answers, exclude = (
+            frame.join(chosen.to_frame(), on="user_id", how="anti")
+            for frame in (exam.train, exam.known, exam.answers, exam.exclude)
+        )
+        known = train if exam.known is exam.train else known
+        exam = replace(exam, train=train, known=known, answers=answers.sort("user_id", "item_id"), exclude=exclude)
+    theirs = _flagged(theirs.join(chosen.to_frame(), on="user_id", how="semi"))
+    theirs = theirs.with_columns(place=pl.Series(timeline(theirs).place, dtype=pl.Int64))
+    past, asked = [], []
+    for n in after_events:
+        named = theirs.with_columns(user_id=pl.lit(f"{n} ") + pl.col("user_id"))
+        past.append(named.filter(pl.col("place") < n))
+        later = named.filter(pl.col("place").is_between(n, n + FOLLOWING - 1) & pl.col("relevant"))
+        asked.append(_pairs(later).join(_pairs(past[-1]), on=["user_id", "item_id"], how="anti"))
+    answers, known = pl.concat(asked).sort("user_id", "item_id"), pl.concat(past).drop("place")
+    if not answers.height:
+        return exam, None
+    return exam, replace(exam, known=known, answers=answers, exclude=_pairs(known.filter("consumed")), notes=())
+
+
+def _some(ids: pl.Series, most: int) -> pl.Series:
+    return ids.gather(np.sort(np.argsort(stable_hashes(ids, "beginnings"), kind="stable")[:most]))
 
 
 def by_pairs(events: pl.DataFrame, pairs: pl.DataFrame, source: str) -> Exam:

@@ -210,6 +210,9 @@ class Judged:
     """user_id (sorted) and NDCG@20 of every candidate, a column each."""
     events: NDArray[np.int64] | None = None
     """Events with an item that were known of each user (n_users,)."""
+    beginnings: pl.DataFrame | None = None
+    """Of users of whom nothing was learned: user_id, and means of NDCG@20 over the counts of first events after which
+    each was asked about, of candidates with a cohort part and of those that they are beside. None: nobody was asked."""
 
     def of(self, fewest: int, most: int) -> Judged:
         """The same of the users of whom so many events were known."""
@@ -292,48 +295,55 @@ def judged(
     *,
     alone: bool = False,
     beside: Beside = ALONE,
+    new: Exam | None = None,
 ) -> Judged:
     """Fit `names` on what the exam leaves to learn from and judge what could be served for the users asked.
 
     Candidates: the popular list; layered around each model of `names`, with the evidence of the settings; with `alone`
     each model by itself, filled up by the popular list; and what `further` says, given or as it follows from the means
-    of the candidates so far.
+    of the candidates so far. `new` asks what is compared with a cohort part about beginnings (`exams.with_beginnings`).
     """
     ordered = any(kinds.ordered(name, settings) for name in names)
     training = prepare(exam.train, settings, exam.as_of, catalogue=beside.items(exam), ordered=ordered)
     known = training.interactions if exam.known is exam.train else None
     panel = Panel(exam, settings, known, ordered, beside)
+    early = None if new is None else Panel(new, settings, ordered=ordered)
     popular = Popular.from_settings(settings).fit(training)
     plain = Layered.from_settings(settings)
     cohort = None if plain.cohort is None else plain.cohort.fit(training)
 
-    def served(inside: Model, evidence: float | str = plain.evidence, cohort: Cohort | None = cohort) -> pl.Series:
-        made = Layered(popular, inside, evidence, cohort, plain.cohort_evidence, plain.few_users)
-        return panel.values(made.joined())
+    def served(inside: Model, evidence: float | str = plain.evidence, cohort: Cohort | None = cohort) -> Layered:
+        return Layered(popular, inside, evidence, cohort, plain.cohort_evidence, plain.few_users).joined()
 
     found = {POPULAR: panel.values(popular)}
+    offered: dict[str, Layered] = {}
     fitted: dict[str, Model] = {}
     for name in names:
         log.debug("comparing %s: %s", name, exam.headline)
         fitted[name] = kinds.unfitted(name, settings).fit(training)
         if alone:
             found[name] = panel.values(fitted[name], popular)
-        found[around(name)] = served(fitted[name])
+        found[around(name)] = panel.values(served(fitted[name]))
     if callable(further):
         further = further({name: float(values.mean() or 0.0) for name, values in found.items()})  # type: ignore[arg-type]
     if further.cohorts:
         cohort = Cohort.from_settings(settings).fit(training)
-    for name in further.tuned:
-        for evidence in further.evidences:
-            found[around(name, evidence)] = served(fitted[name], evidence)
     for of in further.blends:
-        blend = Blend({name: fitted[name] for name in weights_of(of)}, of).joined()
-        fitted[blend_of(of)] = blend
-        found[around(blend_of(of))] = served(blend)
+        fitted[blend_of(of)] = Blend({name: fitted[name] for name in weights_of(of)}, of).joined()
+        offered[around(blend_of(of))] = served(fitted[blend_of(of)])
+    for name in further.tuned:
+        offered |= {around(name, evidence): served(fitted[name], evidence) for evidence in further.evidences}
     for name in (*further.tuned, *map(blend_of, further.blends)):
         for evidence in further.cohorts:
-            found[around(name, evidence, cohort=True)] = served(fitted[name], evidence, cohort)
-    return panel.judged(found)
+            offered[around(name, evidence, cohort=True)] = served(fitted[name], evidence, cohort)
+    found |= {name: panel.values(model) for name, model in offered.items()}
+    beginnings = None
+    if early is not None and further.cohorts:
+        offered |= {around(name): served(fitted[name]) for name in further.tuned}
+        users = early.roster.users.str.replace(r"^\d+ ", "").alias("user_id")
+        figures = pl.DataFrame([users, *(early.values(model).alias(name) for name, model in offered.items())])
+        beginnings = figures.group_by("user_id", maintain_order=True).mean().sort("user_id")
+    return dataclasses.replace(panel.judged(found), beginnings=beginnings)
 
 
 def blend_of(of: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ a simpler one only where it is
                       is 95 % over all that is tried at once (Bonferroni)
     steady            its mean is the higher one at every cut
 
-A cohort part also stands where that is so among users with few events (1 to 10), whom it is for, while the interval
-over all users lies above a loss of 1 %. Else what stands by rule stays: the model that promises most (`budget.by_rule`)
-if it is likely better than the popular list, else the popular list; the evidence by rule instead of a number. Where few
-lists hold a right answer, thousands of users cannot tell any model from the popular list for sure; that a personal list
-is better is then the safer guess.
+A cohort part also stands where that is so among those whom it is for, while the interval over all users lies above a
+loss of 1 %: users with few events (1 to 10), and users of whom nothing was learned, each asked about after the first
+1, 2, 5 and 10 events (`exams.with_beginnings`). Most users asked at a cut have a long past. Else what stands by rule
+stays: the model that promises most (`candidates.by_rule`) if it is likely better than the popular list, else the
+popular list; the evidence by rule instead of a number. Where few lists hold a right answer, thousands of users cannot
+tell any model from the popular list for sure; that a personal list is better is then the safer guess.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ WITH_COHORT = (3.0, 9.0, 27.0)
 """The same beside a cohort part, where evidence is raised to a power."""
 FEW_EVENTS = (1, 10)
 """Users of whom so many events are known are those that a cohort part is for."""
+BEGINNINGS, NEW_USERS = (1, 2, 5, 10), 500
+"""First events after which new users are asked about, and how many users at a cut."""
 BEARABLE = 0.01
 """Loss over all users that has to be ruled out where a cohort part helps these."""
 NEEDED = (
@@ -193,7 +196,8 @@ def choose(
         return further
 
     for exam in found:
-        results.append(judged(exam, settings, names, decided, beside=beside))
+        exam, new = exams.with_beginnings(exam, events, BEGINNINGS, NEW_USERS) if cohorts else (exam, None)
+        results.append(judged(exam, settings, names, decided, beside=beside, new=new))
     return decide(results, names, evidence, further, _headline(found))
 
 
@@ -266,10 +270,11 @@ def decide(
     if tuned is not None and wins(around(best, tuned), served, len(evidences)):
         evidence, served = tuned, around(best, tuned)
     cohorts = further.cohorts if best in (*further.tuned, *blends) else ()
-    grouped = max(cohorts, key=lambda value: (values[around(best, value, True)].mean(), -value)) if cohorts else None
     cohort_evidence = None
-    if grouped is not None and _helps(cuts, values, around(best, grouped, True), served, len(cohorts)):
-        evidence, served, cohort_evidence = grouped, around(best, grouped, True), COHORT_EVIDENCE
+    helping = [value for value in cohorts if _helps(cuts, values, around(best, value, True), served, len(cohorts))]
+    if helping:
+        evidence = max(helping, key=lambda value: _early_mean(cuts, values, around(best, value, True), served))
+        served, cohort_evidence = around(best, evidence, True), COHORT_EVIDENCE
     figures = {POPULAR: mean_interval(values[POPULAR])} | {name: mean_interval(values[around(name)]) for name in names}
     figures["layered"] = mean_interval(values[served])
     at = "" if len(cuts) == 1 else f" at {len(cuts)} cuts"
@@ -310,7 +315,7 @@ def _helps(cuts: Sequence[Judged], values: Mapping[str, Values], name: str, than
         return True
     if any(one.events is None for one in cuts):
         return False
-    few = [one.of(*FEW_EVENTS) for one in cuts]
+    few = [_early(one, name, than) for one in cuts]
     together = pooled([one.figures for one in few])
     if together.height < FEW or not steady(few, name, than):
         return False
@@ -320,6 +325,22 @@ def _helps(cuts: Sequence[Judged], values: Mapping[str, Values], name: str, than
         and loss is not None
         and loss > -BEARABLE * float(values[than].mean())
     )
+
+
+def _early(cut: Judged, name: str, than: str) -> Judged:
+    """Two candidates by users with few events, and by the beginnings of others."""
+    few, columns = cut.of(*FEW_EVENTS).figures, ["user_id", name, than]
+    more = () if cut.beginnings is None else (cut.beginnings.select(columns),)
+    return Judged(cut.headline, cut.cut, cut.until, pl.concat([few.select(columns), *more]))
+
+
+def _early_mean(cuts: Sequence[Judged], values: Mapping[str, Values], name: str, than: str) -> float:
+    """The mean of a candidate among those whom a cohort part is for; where they are too few, among all."""
+    if all(one.events is not None for one in cuts):
+        together = pooled([_early(one, name, than).figures for one in cuts])
+        if together.height >= FEW:
+            return float(together[name].to_numpy().mean())
+    return float(values[name].mean())
 
 
 def _likely(cuts: Sequence[Judged], values: Mapping[str, Values], name: str) -> bool:

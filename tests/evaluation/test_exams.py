@@ -162,3 +162,37 @@ def test_a_random_exam_knows_the_future_and_says_so() -> None:
     assert exam.as_of == exams.after(exam.train) and exam.train.height + exam.answers.height == 200
     assert exam.train["timestamp"].max() == START + timedelta(hours=9)
     assert exam.asked_from is not None and exam.asked_from < START + timedelta(hours=5)
+
+
+def test_beginnings_are_of_users_who_came_after_the_cut() -> None:
+    late = [("late", f"i{n}", 8.0 + n / 10, 1.0, True) for n in range(4)] + [("late", "i0", 8.5, 1.0, True)]
+    events = signal_events([*hourly(8), *hourly(8, "v"), ("u", "i9", 9.5, 1.0, True), *late])
+    exam = exams.by_split(events, "time", 0.25)
+    assert exam.as_of == START + timedelta(hours=8)
+    same, new = exams.with_beginnings(exam, events, (1, 3), 10)
+    assert same is exam and new is not None
+    assert new.train is exam.train
+    assert new.users.to_list() == ["1 late", "3 late"]
+    first = new.known.filter(pl.col("user_id") == "3 late").sort("timestamp")["item_id"].to_list()
+    assert first == ["i0", "i1", "i2"]
+    assert new.answers.rows() == [("1 late", "i1"), ("1 late", "i2"), ("1 late", "i3"), ("3 late", "i3")]
+    assert new.exclude.filter(pl.col("user_id") == "1 late").rows() == [("1 late", "i0")]
+    assert exams.with_beginnings(exam, events, (9,), 10)[1] is None, "nobody has so many events"
+
+
+def test_beginnings_without_a_cut_are_of_users_taken_out_of_the_exam() -> None:
+    events = signal_events([one for user in range(1000) for one in hourly(10, f"u{user}")])
+    exam = exams.by_split(events, "per-user", 0.2)
+    rest, new = exams.with_beginnings(exam, events, (2,), 500)
+    assert new is not None
+    out = new.users.str.strip_prefix("2 ")
+    assert len(out) == 100, "a tenth of all"
+    for frame in (rest.train, rest.answers, rest.exclude, new.train):
+        assert not frame["user_id"].is_in(out.implode()).any()
+    assert rest.train["user_id"].n_unique() == 900 and rest.known is rest.train
+    assert new.known.height == 200 and new.answers.height == 800
+    again = exams.with_beginnings(exam, events.reverse(), (2,), 500)[1]
+    assert again is not None and again.answers.equals(new.answers)
+    few = events.filter(pl.col("user_id").str.len_chars() < 4)  # 100 users: a tenth of them decides nothing
+    small = exams.by_split(few, "per-user", 0.2)
+    assert exams.with_beginnings(small, few, (2,), 500) == (small, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,6 +59,36 @@ def test_what_helps_users_with_few_events_is_taken_where_nobody_pays_for_it() ->
     assert chosen(cut(0, 0.02, -0.04), cut(1, 0.02, -0.04)) is None, "others lose more than 1 % of all"
     assert chosen(cut(0, 0.02, -0.019), cut(1, -0.002, 0.002)) is None, "at one cut only"
     assert chosen(cut(0, 0.02, -0.003, 90), cut(1, 0.02, -0.003, 90)) is None, "too few to be sure"
+
+
+def test_what_helps_beginnings_is_taken_where_nobody_pays_for_it() -> None:
+    def at(number: int, early: float, all_of_them: float, new: int = 300) -> Judged:
+        one = cut(number, all_of_them, all_of_them, 0)
+        draws = np.random.default_rng(number + 50)
+        base, noise = draws.normal(0.1, 0.05, new), draws.normal(0.0, 0.02, new)
+        known = {"user_id": [f"n{user:03d}" for user in range(new)], around("knn"): base}
+        frame = pl.DataFrame({**known, NEW: base + early + noise - noise.mean()})
+        return replace(one, beginnings=frame)
+
+    assert chosen(*[at(number, 0.02, 0.0) for number in range(2)]) == 2.0
+    assert chosen(*[at(number, 0.02, -0.01) for number in range(2)]) is None, "all others lose 5 %"
+    assert chosen(at(0, 0.02, 0.0), at(1, -0.01, 0.0)) is None, "at one cut only"
+    assert chosen(*[at(number, 0.02, 0.0, 60) for number in range(2)]) is None, "too few to be sure"
+
+
+def test_of_parts_that_help_the_one_for_beginnings_is_taken() -> None:
+    other = around("knn", 27.0, cohort=True)
+    cuts = []
+    for number in range(2):
+        one = cut(number, 0.0, 0.0, 0)
+        base = np.linspace(0.05, 0.2, 300)
+        frame = pl.DataFrame(
+            {"user_id": [f"n{user:03d}" for user in range(300)], around("knn"): base, NEW: base + 0.02}
+        ).with_columns(pl.Series(other, base + 0.03))
+        figures = one.figures.with_columns(pl.col(NEW).alias(other))
+        cuts.append(replace(one, figures=figures, beginnings=frame))
+    choice = decide(cuts, ["knn"], "auto", Further(("knn",), (), (), (9.0, 27.0)))
+    assert (choice.evidence, choice.served) == (27.0, other)
 
 
 def test_noise_is_not_taken_for_help() -> None:
