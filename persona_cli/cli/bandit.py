@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     bandit = group(
-        app, "bandit", "Which arm of a surface whom serves best, learned from what was served.", panel="Serve"
+        app, "bandit", "Which arm of a surface serves whom best, learned from what was served.", panel="Serve"
     )
     command(bandit, update)
     command(bandit, show)
