@@ -21,12 +21,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from persona_cli.errors import MissingInput, UsageError, nearest
 from persona_cli.evaluation import splits
-from persona_cli.evaluation.timelines import stable_hashes, timeline
+from persona_cli.evaluation.timelines import some_of, timeline
 
 _MICROSECOND = timedelta(microseconds=1)
 FOLLOWING = 20
@@ -125,12 +124,12 @@ def with_beginnings(
     learned = exam.train["user_id"].unique().sort()
     if exam.split["kind"] == "time":
         theirs = events.filter(pl.col("timestamp") >= exam.as_of).join(learned.to_frame(), on="user_id", how="anti")
-        chosen = _some(theirs["user_id"].unique().sort(), users)
+        chosen = some_of(theirs["user_id"].unique().sort(), users, "beginnings")
     else:
         users = min(users, int(RESERVED * len(learned)))
         if users < FEWEST_RESERVED:
             return exam, None
-        chosen = _some(learned, users)
+        chosen = some_of(learned, users, "beginnings")
         theirs = events
         train, known, answers, exclude = (
             frame.join(chosen.to_frame(), on="user_id", how="anti")
@@ -150,10 +149,6 @@ def with_beginnings(
     if not answers.height:
         return exam, None
     return exam, replace(exam, known=known, answers=answers, exclude=_pairs(known.filter("consumed")), notes=())
-
-
-def _some(ids: pl.Series, most: int) -> pl.Series:
-    return ids.gather(np.sort(np.argsort(stable_hashes(ids, "beginnings"), kind="stable")[:most]))
 
 
 def by_pairs(events: pl.DataFrame, pairs: pl.DataFrame, source: str) -> Exam:

@@ -77,6 +77,13 @@ def stable_hashes(ids: pl.Series, salt: str = "") -> Hashes:
     return hashed(ids, hashlib.blake2b(salt.encode(), digest_size=32).digest())[:, 0]
 
 
+def some_of(ids: pl.Series, most: int, salt: str) -> pl.Series:
+    """At most so many of distinct, sorted `ids`, sorted: those with the smallest hashes, so the same whenever asked."""
+    if len(ids) <= most:
+        return ids
+    return ids.gather(np.sort(np.argsort(stable_hashes(ids, salt), kind="stable")[:most]))
+
+
 def pair_hashes(events: pl.DataFrame, salt: str = "") -> Hashes:
     """A stable hash of (user, item) of each row (n_rows,); what it is where the item is null says nothing."""
     users, user = _coded(events["user_id"])

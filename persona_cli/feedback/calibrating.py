@@ -28,7 +28,7 @@ from persona_cli.errors import MissingInput, UsageError
 from persona_cli.evaluation import exams
 from persona_cli.evaluation.contenders import baseline_of, fitted, recipes
 from persona_cli.evaluation.judging import Beside, asked
-from persona_cli.evaluation.timelines import stable_hashes
+from persona_cli.evaluation.timelines import some_of, stable_hashes
 from persona_cli.events.catalogue import unavailable
 from persona_cli.models.base import reads_order
 from persona_cli.models.interactions import interactions_of, with_times
@@ -222,10 +222,7 @@ def _some(home: Home, users: pl.Series) -> pl.Series:
     """Those of `users` who may be asked, sorted: covered by all purposes and not held out; at most `MOST` of them."""
     users = users.drop_nulls().unique().sort().rename("user_id")
     users = users.filter(allowed(home, USING, users).of(users) & ~in_holdout(home, users))
-    if len(users) <= MOST:
-        return users
-    hashes = stable_hashes(users, "confidence people")
-    return users.filter(pl.Series(hashes <= np.partition(hashes, MOST - 1)[MOST - 1]))
+    return some_of(users, MOST, "confidence people")
 
 
 def _as_of(home: Home, surface: Surface, people: pl.Series, moment: datetime) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from persona_cli.evaluation.exams import Exam
 from persona_cli.evaluation.judging import Beside, asked
 from persona_cli.evaluation.metrics import per_user
-from persona_cli.evaluation.timelines import stable_hashes
+from persona_cli.evaluation.timelines import some_of
 from persona_cli.models import kinds
 from persona_cli.models.base import Interactions, Model, Training
 from persona_cli.models.blend import Blend, weights_of
@@ -359,8 +359,7 @@ def sampled(exams: Sequence[Exam], limit: int) -> list[Exam]:
     users = pl.concat([exam.users for exam in exams]).unique().sort()
     if len(users) <= limit:
         return list(exams)
-    hashes = stable_hashes(users, "validation")
-    chosen = users.gather(np.sort(np.argsort(hashes, kind="stable")[:limit])).implode()
+    chosen = some_of(users, limit, "validation").implode()
     return [
         dataclasses.replace(
             exam,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
 from persona_cli.errors import MissingInput, UsageError
 from persona_cli.evaluation import exams
+from persona_cli.evaluation.timelines import some_of, stable_hashes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -196,3 +198,12 @@ def test_beginnings_without_a_cut_are_of_users_taken_out_of_the_exam() -> None:
     few = events.filter(pl.col("user_id").str.len_chars() < 4)  # 100 users: a tenth of them decides nothing
     small = exams.by_split(few, "per-user", 0.2)
     assert exams.with_beginnings(small, few, (2,), 500) == (small, None)
+
+
+def test_some_users_are_those_with_the_smallest_hashes_in_order() -> None:
+    ids = pl.Series("user_id", [f"u{n:03d}" for n in range(200)])
+    hashes = stable_hashes(ids, "salt")
+    few = some_of(ids, 20, "salt")
+    assert few.to_list() == ids.filter(pl.Series(hashes <= np.sort(hashes)[19])).to_list()
+    assert len(few) == 20 and set(few) < set(some_of(ids, 50, "salt"))
+    assert some_of(ids, 200, "salt") is ids
